@@ -1,0 +1,7 @@
+//! What the rules need from the world; adapters live in other crates.
+
+pub mod clock;
+pub mod entropy;
+pub mod files;
+pub mod runtime;
+pub mod store;

@@ -1,0 +1,176 @@
+//! Where sandboxes run, as a port.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::Result;
+use crate::id::SandboxId;
+use crate::limits::Resources;
+use crate::ports::files::Files;
+use crate::process::{ExecOutcome, ExecRequest, ProcessLog};
+use crate::snapshot::Source;
+
+/// How much of the isolation this host gives; stored with each sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// Every layer, as root.
+    Full,
+    /// What an ordinary user can have: its own list of required layers.
+    Unprivileged,
+    /// No isolation; only by explicit configuration.
+    None,
+}
+
+/// Everything a runtime needs to make or restart a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxSpec {
+    /// Its id; also names its host-side folder and inside host name.
+    pub id: SandboxId,
+    /// Where its root comes from.
+    pub source: Source,
+    /// Its size.
+    pub resources: Resources,
+    /// Inside user that commands run as by default.
+    pub user: String,
+    /// Inside working folder; `None` = the user's home.
+    pub workdir: Option<String>,
+    /// Environment of every command: the image's, then the caller's.
+    pub env: BTreeMap<String, String>,
+}
+
+/// What a runtime knows of a sandbox, read from the world and not from memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Which.
+    pub id: SandboxId,
+    /// Whether its first process lives.
+    pub running: bool,
+    /// Whether it is frozen.
+    pub frozen: bool,
+}
+
+/// A sandbox whose first process ended without being asked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Which.
+    pub id: SandboxId,
+    /// Why, as far as it is known: `out of memory`, `killed`, ...
+    pub reason: String,
+}
+
+/// Use of resources at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Processor time so far, nanoseconds.
+    pub cpu_nanos: u64,
+    /// Memory in use, without page cache that can be dropped, bytes.
+    pub memory_bytes: u64,
+    /// Page cache, bytes.
+    pub memory_cache_bytes: u64,
+    /// Written to disk and not deleted, bytes.
+    pub disk_bytes: u64,
+    /// Processes and threads alive.
+    pub pids: u64,
+}
+
+/// Whether a layer of isolation holds on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerState {
+    /// A live probe showed it.
+    Holds,
+    /// The host lacks it.
+    Absent,
+    /// There, but less than asked for.
+    Weak,
+}
+
+/// One line of `mayfly doctor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Short name: `user namespace`, `seccomp`, `disk quota`, ...
+    pub name: String,
+    /// What the probe found.
+    pub state: LayerState,
+    /// Whether sandboxes are refused without it.
+    pub required: bool,
+    /// What the probe saw.
+    pub evidence: String,
+    /// What to do when it does not hold.
+    pub remedy: Option<String>,
+}
+
+/// Where sandboxes run.
+///
+/// All verbs are idempotent by id and may be repeated after a crash. A verb that fails leaves nothing
+/// half made. The adapter keeps nothing that [`Runtime::list`] cannot rebuild after a restart: sandboxes
+/// live on when the server dies, with their processes and logs.
+#[async_trait]
+pub trait Runtime: Send + Sync + std::fmt::Debug {
+    /// Which isolation sandboxes get here.
+    fn profile(&self) -> Profile;
+
+    /// The `host` source as it stands now.
+    async fn host_source(&self) -> Result<Source>;
+
+    /// Makes and starts a sandbox. A needed layer that is missing is a typed refusal, never a downgrade.
+    async fn create(&self, spec: &SandboxSpec) -> Result<()>;
+
+    /// Starts a stopped sandbox with the files it had.
+    async fn start(&self, spec: &SandboxSpec) -> Result<()>;
+
+    /// Ends its processes: terminate signal, then kill after the grace (zero = kill at once). Files stay.
+    async fn stop(&self, id: SandboxId, grace: Duration) -> Result<()>;
+
+    /// Ends it and deletes everything of it; also when it is half there or gone.
+    async fn destroy(&self, id: SandboxId) -> Result<()>;
+
+    /// Stops the clock of all its processes.
+    async fn freeze(&self, id: SandboxId) -> Result<()>;
+
+    /// Lets them run on.
+    async fn thaw(&self, id: SandboxId) -> Result<()>;
+
+    /// Changes its limits, live when it runs.
+    async fn resize(&self, id: SandboxId, resources: Resources) -> Result<()>;
+
+    /// Everything that is there, running or stopped.
+    async fn list(&self) -> Result<Vec<Observed>>;
+
+    /// Waits for the next unasked end of a sandbox. Cancel-safe.
+    async fn next_exit(&self) -> Exit;
+
+    /// What it uses.
+    async fn usage(&self, id: SandboxId) -> Result<Usage>;
+
+    /// Home of its default user and its work dir.
+    async fn places(&self, id: SandboxId) -> Result<Places>;
+
+    /// Runs a program to its end. Its output is also kept in a log that outlives the server.
+    /// [`crate::Code::ProcessExecutionTimeout`] after the time limit, all its processes killed.
+    async fn exec(&self, id: SandboxId, request: ExecRequest) -> Result<ExecOutcome>;
+
+    /// Commands whose output is kept, newest last.
+    async fn logs(&self, id: SandboxId) -> Result<Vec<ProcessLog>>;
+
+    /// Kept output of one command from an offset, at most `max` bytes.
+    async fn read_log(&self, id: SandboxId, process: u64, offset: u64, max: usize)
+    -> Result<Bytes>;
+
+    /// Its files.
+    fn files(&self) -> &dyn Files;
+
+    /// Probes the host's layers, live.
+    async fn doctor(&self) -> Vec<Layer>;
+}
+
+/// Folders inside a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Home of the default user.
+    pub home: String,
+    /// Where commands start and relative paths begin.
+    pub workdir: String,
+}

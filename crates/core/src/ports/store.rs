@@ -1,0 +1,169 @@
+//! Where platform state lives, as a port.
+
+use async_trait::async_trait;
+
+use crate::Result;
+use crate::access::ApiKey;
+use crate::event::Event;
+use crate::id::{OrganizationId, SandboxId, SnapshotId};
+use crate::sandbox::{Sandbox, State};
+use crate::snapshot::Snapshot;
+use crate::time::{Moment, Timestamp};
+
+/// One change of a sandbox: the new record, the version it was decided on, and what happened.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The record after the change; its `version` is `expected + 1`.
+    pub next: Sandbox,
+    /// Version of the record that the decision saw; `None` = the sandbox must not exist yet.
+    pub expected: Option<u64>,
+    /// Events written in the same transaction.
+    pub events: Vec<Event>,
+}
+
+/// Outcome of a compare-and-swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// Written, and durable against a kill of the server.
+    Done,
+    /// Another change came first; read and decide again.
+    Stale,
+    /// Another living sandbox of the organization has this name.
+    NameTaken,
+    /// The organization used this idempotency key before; here is what it made.
+    Repeated(Box<Sandbox>),
+}
+
+/// Sort order of sandbox lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortBy {
+    /// By name.
+    Name,
+    /// By cores.
+    Cpu,
+    /// By memory.
+    Memory,
+    /// By disk.
+    Disk,
+    /// By last use.
+    LastActivity,
+    /// By creation; the default.
+    #[default]
+    Created,
+}
+
+/// Which sandboxes to list, and from where on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxQuery {
+    /// Exact id.
+    pub id: Option<SandboxId>,
+    /// Prefix of the name, case-insensitive.
+    pub name_prefix: Option<String>,
+    /// Labels that must all match.
+    pub labels: Vec<(String, String)>,
+    /// Any of these states; empty = all that are not destroyed.
+    pub states: Vec<State>,
+    /// Any of these snapshot names; empty = all.
+    pub snapshots: Vec<String>,
+    /// Any of these targets; empty = all.
+    pub targets: Vec<String>,
+    /// Only with this value of `public`.
+    pub public: Option<bool>,
+    /// Only with this value of `recoverable`.
+    pub recoverable: Option<bool>,
+    /// Inclusive bounds of cores.
+    pub cpu: (Option<u32>, Option<u32>),
+    /// Inclusive bounds of memory, GiB.
+    pub memory_gib: (Option<u32>, Option<u32>),
+    /// Inclusive bounds of disk, GiB.
+    pub disk_gib: (Option<u32>, Option<u32>),
+    /// Made after, before.
+    pub created: (Option<Timestamp>, Option<Timestamp>),
+    /// Last used after, before.
+    pub last_activity: (Option<Timestamp>, Option<Timestamp>),
+    /// Sort order; ties are broken by id.
+    pub sort: SortBy,
+    /// Smallest first.
+    pub ascending: bool,
+    /// Cursor of an earlier page: opaque text made by the store.
+    pub cursor: Option<String>,
+    /// Rows to skip, for the older paged form; not with `cursor`.
+    pub offset: u64,
+    /// Most rows, 1 to 200.
+    pub limit: u32,
+}
+
+/// One page of sandboxes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxPage {
+    /// The rows.
+    pub items: Vec<Sandbox>,
+    /// Where the next page begins; `None` at the end. Pages neither repeat nor lose a row that exists
+    /// throughout and whose sort key does not change.
+    pub next: Option<String>,
+    /// Rows that match, over all pages.
+    pub total: u64,
+}
+
+/// Platform state. One writer; every call is one transaction; what returned `Ok` survives kill -9.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Writes a change of a sandbox if the record still has the expected version.
+    async fn replace(&self, change: Change) -> Result<Swap>;
+
+    /// Moves only `last_activity` forward; not a change of state, so no version.
+    async fn touch(&self, id: SandboxId, at: Moment) -> Result<()>;
+
+    /// By id, whoever owns it; `None` also for destroyed ones that were forgotten.
+    async fn sandbox(&self, id: SandboxId) -> Result<Option<Sandbox>>;
+
+    /// By name among an organization's sandboxes that are not destroyed.
+    async fn sandbox_by_name(
+        &self,
+        organization: OrganizationId,
+        name: &str,
+    ) -> Result<Option<Sandbox>>;
+
+    /// A page of an organization's sandboxes; warm ones are never listed.
+    async fn sandboxes(
+        &self,
+        organization: OrganizationId,
+        query: &SandboxQuery,
+    ) -> Result<SandboxPage>;
+
+    /// Every sandbox that is not destroyed, of all organizations, warm ones included.
+    async fn living(&self) -> Result<Vec<Sandbox>>;
+
+    /// Removes records of sandboxes destroyed before this time.
+    async fn forget_destroyed(&self, before: Timestamp) -> Result<u64>;
+
+    /// Adds or replaces a snapshot.
+    async fn put_snapshot(&self, snapshot: &Snapshot) -> Result<()>;
+
+    /// By id.
+    async fn snapshot(&self, id: SnapshotId) -> Result<Option<Snapshot>>;
+
+    /// Snapshots that an organization sees.
+    async fn snapshots(&self, organization: OrganizationId) -> Result<Vec<Snapshot>>;
+
+    /// Adds a key; [`crate::Kind::Conflict`] when the name is taken.
+    async fn add_key(&self, key: &ApiKey) -> Result<()>;
+
+    /// The key whose value has this hash.
+    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>>;
+
+    /// Keys of an organization, by name.
+    async fn keys(&self, organization: OrganizationId) -> Result<Vec<ApiKey>>;
+
+    /// Deletes a key; `false` when there was none.
+    async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool>;
+
+    /// A value of the server itself (its id, its organization), by name.
+    async fn setting(&self, name: &str) -> Result<Option<String>>;
+
+    /// Sets such a value.
+    async fn set_setting(&self, name: &str, value: &str) -> Result<()>;
+
+    /// Newest events of a sandbox, newest first.
+    async fn events(&self, sandbox: SandboxId, limit: u32) -> Result<Vec<Event>>;
+}

@@ -1,0 +1,140 @@
+//! A sandbox: what is kept of it, its states and the rules between them.
+
+use std::collections::BTreeMap;
+
+use crate::id::{OrganizationId, SandboxId, ServerId, SnapshotId};
+use crate::limits::Resources;
+use crate::ports::runtime::Profile;
+use crate::time::{Moment, Timestamp};
+
+/// Where a sandbox is in its life; the contract's words (Daytona contract, section 2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum State {
+    /// Being made.
+    Creating,
+    /// Running.
+    Started,
+    /// Being stopped.
+    Stopping,
+    /// Processes gone, files kept.
+    Stopped,
+    /// Being started again.
+    Starting,
+    /// Being put away.
+    Archiving,
+    /// Put away.
+    Archived,
+    /// Being brought back from the archive.
+    Restoring,
+    /// Being frozen.
+    Pausing,
+    /// Frozen.
+    Paused,
+    /// Being thawed.
+    Resuming,
+    /// Limits are being changed.
+    Resizing,
+    /// Broken; see the reason.
+    Error,
+    /// Being deleted.
+    Destroying,
+    /// Gone.
+    Destroyed,
+}
+
+/// What the owner wants it to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Desired {
+    /// Running.
+    Started,
+    /// Stopped.
+    Stopped,
+    /// Put away.
+    Archived,
+    /// Frozen.
+    Paused,
+    /// At its new size.
+    Resized,
+    /// Gone.
+    Destroyed,
+}
+
+/// Automatic ends of phases, in minutes (Daytona contract, section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timers {
+    /// Idle minutes until it is stopped; 0 = never. Default 15.
+    pub auto_stop: u32,
+    /// Idle minutes until it is paused; 0 = never. Default 0.
+    pub auto_pause: u32,
+    /// Minutes stopped until it is archived; 0 = the maximum. Default 10080.
+    pub auto_archive: u32,
+    /// Minutes stopped until it is deleted; negative = never, 0 = at once. Default -1.
+    pub auto_delete: i32,
+    /// Minutes after creation until it is deleted in any state; 0 = never. Default 0.
+    pub ttl: u32,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { auto_stop: 15, auto_pause: 0, auto_archive: 10_080, auto_delete: -1, ttl: 0 }
+    }
+}
+
+/// Everything kept of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Its id.
+    pub id: SandboxId,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// Unique among the organization's sandboxes that are not destroyed.
+    pub name: String,
+    /// Snapshot it was made from.
+    pub snapshot: SnapshotId,
+    /// The snapshot's name as the caller asked for it.
+    pub snapshot_name: String,
+    /// Inside user of its commands.
+    pub user: String,
+    /// Environment of its commands.
+    pub env: BTreeMap<String, String>,
+    /// Labels of the caller.
+    pub labels: BTreeMap<String, String>,
+    /// Whether previews need no token.
+    pub public: bool,
+    /// Region label.
+    pub target: String,
+    /// Its size.
+    pub resources: Resources,
+    /// Isolation it got.
+    pub profile: Profile,
+    /// Where it is.
+    pub state: State,
+    /// Where it shall be.
+    pub desired: Desired,
+    /// State to return to after resizing.
+    pub resume_to: Option<State>,
+    /// Why it is in [`State::Error`] or stopped unasked.
+    pub error_reason: Option<String>,
+    /// Whether recover may be tried.
+    pub recoverable: bool,
+    /// Its timers.
+    pub timers: Timers,
+    /// When it was made.
+    pub created: Moment,
+    /// When its time to live began to count.
+    pub ttl_from: Moment,
+    /// Last use by anyone.
+    pub last_activity: Moment,
+    /// Since when it has been stopped without a break.
+    pub stopped_since: Option<Moment>,
+    /// Last change of this record.
+    pub updated_at: Timestamp,
+    /// Server that runs it.
+    pub server: ServerId,
+    /// The caller's idempotency key.
+    pub idempotency_key: Option<String>,
+    /// Set while it waits, unclaimed, in the warm pool of its snapshot.
+    pub warm: bool,
+    /// Counts changes; a change names the version it was decided on.
+    pub version: u64,
+}
