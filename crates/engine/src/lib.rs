@@ -1,1 +1,20 @@
-//! placeholder
+//! Use cases, one file per noun; reconcilers; the only writer of platform state and the only performer of
+//! effects.
+//!
+//! A call goes one way: service -> rules of the core -> `commit` (one compare-and-swap) -> `driver` (the
+//! effect in the runtime) -> fact -> rules -> `commit`. Reconcilers use the same two functions.
+
+mod access;
+mod engine;
+mod reach;
+mod sandboxes;
+mod settings;
+mod snapshots;
+
+pub use access::{Access, NewKey};
+pub use engine::Engine;
+pub use mayfly_core::sandbox::{CreateSandbox, Resize, Timer};
+pub use reach::Reach;
+pub use sandboxes::Sandboxes;
+pub use settings::Settings;
+pub use snapshots::Snapshots;

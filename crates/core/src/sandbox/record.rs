@@ -1,6 +1,7 @@
-//! A sandbox: what is kept of it, its states and the rules between them.
+//! What is kept of a sandbox.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::id::{OrganizationId, SandboxId, ServerId, SnapshotId};
 use crate::limits::Resources;
@@ -42,6 +43,80 @@ pub enum State {
     Destroyed,
 }
 
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Creating,
+        Self::Started,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Starting,
+        Self::Archiving,
+        Self::Archived,
+        Self::Restoring,
+        Self::Pausing,
+        Self::Paused,
+        Self::Resuming,
+        Self::Resizing,
+        Self::Error,
+        Self::Destroying,
+        Self::Destroyed,
+    ];
+
+    /// The contract's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Started => "started",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Archiving => "archiving",
+            Self::Archived => "archived",
+            Self::Restoring => "restoring",
+            Self::Pausing => "pausing",
+            Self::Paused => "paused",
+            Self::Resuming => "resuming",
+            Self::Resizing => "resizing",
+            Self::Error => "error",
+            Self::Destroying => "destroying",
+            Self::Destroyed => "destroyed",
+        }
+    }
+
+    /// The state of that word.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// Whether something is being done to the sandbox that ends by itself.
+    pub const fn is_transient(self) -> bool {
+        match self {
+            Self::Creating
+            | Self::Stopping
+            | Self::Starting
+            | Self::Archiving
+            | Self::Restoring
+            | Self::Pausing
+            | Self::Resuming
+            | Self::Resizing
+            | Self::Destroying => true,
+            Self::Started
+            | Self::Stopped
+            | Self::Archived
+            | Self::Paused
+            | Self::Error
+            | Self::Destroyed => false,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What the owner wants it to become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Desired {
@@ -57,6 +132,20 @@ pub enum Desired {
     Resized,
     /// Gone.
     Destroyed,
+}
+
+impl Desired {
+    /// The contract's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Archived => "archived",
+            Self::Paused => "paused",
+            Self::Resized => "resized",
+            Self::Destroyed => "destroyed",
+        }
+    }
 }
 
 /// Automatic ends of phases, in minutes (Daytona contract, section 2).
