@@ -1,2 +1,54 @@
-//! placeholder
-fn main() {}
+//! Everything the repository does to itself: `cargo xtask <verb>`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task runner talks to its terminal"
+)]
+
+mod repo;
+mod setup;
+mod soak;
+mod step;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask <verb>
+
+  demo                start a server and walk through its main job over HTTP
+  test                everything that must hold before a change is taken
+  tidy                the house rules that no compiler knows
+  setup               install what the verbs need; quick when nothing is missing
+  bench [--json] [--check] [--write-readme]
+                      the promised figures beside their floor and their peers
+  soak [--seed N]     the tests at full count, those that take long included
+  openapi             write openapi/mayfly.json again from the built server
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["setup"] => setup::run(),
+        ["tidy"] => tidy::run(),
+        ["test"] => test::run(),
+        ["soak", flags @ ..] => soak::run(flags),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

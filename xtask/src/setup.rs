@@ -1,0 +1,184 @@
+//! Installs what the other verbs need. Each part is checked first, so that a second run costs next to nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::repo;
+use crate::step::{self, command, run_quiet, seconds};
+
+/// Debian packages and a file that is there when the package is. They go below /usr, where sandboxes made
+/// from the `host` snapshot see them.
+const PACKAGES: &[(&str, &str)] = &[
+    ("btrfs-progs", "/usr/bin/btrfs"),
+    ("bubblewrap", "/usr/bin/bwrap"),
+    ("crun", "/usr/bin/crun"),
+    ("iproute2", "/usr/bin/ip"),
+    ("libc6-dev", "/usr/lib/{arch}-linux-gnu/libc.a"),
+    ("nodejs", "/usr/bin/node"),
+    ("npm", "/usr/bin/npm"),
+    ("procps", "/usr/bin/ps"),
+    ("python3", "/usr/bin/python3"),
+    ("python3-matplotlib", "/usr/lib/python3/dist-packages/matplotlib"),
+    ("python3-venv", "/usr/share/doc/python3-venv"),
+    ("uidmap", "/usr/bin/newuidmap"),
+];
+
+/// Cargo's own helpers: subcommand and crate.
+const CARGO_TOOLS: &[(&str, &str)] = &[("nextest", "cargo-nextest"), ("deny", "cargo-deny")];
+
+/// Spelling check, from the Python index.
+const TYPOS: &str = "typos==1.52.0";
+
+/// Runs TypeScript where node cannot; sandboxes see it below /usr/local.
+const TSX: &str = "tsx@4";
+
+/// The clients that nobody here wrote: folder below `target/sdk`, and the package.
+const PYTHON_SDKS: &[(&str, &str)] =
+    &[("python-new", "daytona==0.226.1"), ("python-old", "daytona==0.190.0")];
+const NODE_SDK: (&str, &str) = ("node", "@daytonaio/sdk@0.218.0");
+
+/// Installs whatever is missing and says which part runs.
+pub(crate) fn run_all() -> Result<()> {
+    packages()?;
+    for (verb, tool) in CARGO_TOOLS {
+        part(
+            tool,
+            command("cargo", &[verb, "--version"]).output().is_ok_and(|out| out.status.success()),
+            || cargo_tool(tool),
+        )?;
+    }
+    python(&tools().join("typos"), TYPOS)?;
+    part(
+        TSX,
+        Path::new("/usr/local/bin/tsx").exists() || Path::new("/usr/bin/tsx").exists(),
+        || {
+            needs_root(TSX)?;
+            npm(&["install", "--global", "--prefix", "/usr/local", TSX])
+        },
+    )?;
+    for (folder, package) in PYTHON_SDKS {
+        python(&sdks().join(folder), package)?;
+    }
+    let folder = sdks().join(NODE_SDK.0);
+    stamped(&folder, NODE_SDK.1, || {
+        let folder = folder.to_string_lossy();
+        npm(&["install", "--prefix", &folder, NODE_SDK.1])
+    })
+}
+
+/// The verb `setup`.
+pub(crate) fn run() -> Result<()> {
+    let start = Instant::now();
+    run_all()?;
+    println!("set up: everything is there, {}", seconds(start.elapsed()));
+    Ok(())
+}
+
+/// The spelling checker.
+pub(crate) fn typos() -> PathBuf {
+    tools().join("typos/bin/typos")
+}
+
+fn tools() -> PathBuf {
+    repo::target().join("tools")
+}
+
+fn sdks() -> PathBuf {
+    repo::target().join("sdk")
+}
+
+/// Does one part unless it is there already, and says how long it took.
+fn part(name: &str, is_there: bool, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    if is_there {
+        return Ok(());
+    }
+    println!("    set up: {name} ...");
+    let start = Instant::now();
+    install().with_context(|| format!("set up {name}"))?;
+    println!("    set up: {name}: {}", seconds(start.elapsed()));
+    Ok(())
+}
+
+/// The same for a folder that carries a stamp once it is complete.
+fn stamped(folder: &Path, package: &str, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stamp = folder.join(".installed");
+    let is_there = std::fs::read_to_string(&stamp).is_ok_and(|text| text.trim() == package);
+    part(package, is_there, || {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder)
+                .with_context(|| format!("clear {}", folder.display()))?;
+        }
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        install()?;
+        std::fs::write(&stamp, package).with_context(|| format!("write {}", stamp.display()))
+    })
+}
+
+fn packages() -> Result<()> {
+    let file = |pattern: &str| PathBuf::from(pattern.replace("{arch}", std::env::consts::ARCH));
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, proof)| !file(proof).exists())
+        .map(|(package, _)| *package)
+        .collect();
+    part(&format!("packages {}", missing.join(" ")), missing.is_empty(), || {
+        if !is_root() || !Path::new("/usr/bin/apt-get").exists() {
+            bail!(
+                "these packages are missing: {list}\n  hint: as root on Debian: apt-get install {list}",
+                list = missing.join(" ")
+            );
+        }
+        apt(&["update"])?;
+        let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+        arguments.extend(&missing);
+        apt(&arguments)
+    })
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    run_quiet(command("apt-get", arguments).env("DEBIAN_FRONTEND", "noninteractive")).map(drop)
+}
+
+/// These tools run for seconds, so that compiling them quickly is worth more than making them quick.
+fn cargo_tool(tool: &str) -> Result<()> {
+    let mut install = command("cargo", &["install", "--locked", "--quiet", tool]);
+    install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    step::run(&mut install)
+}
+
+/// A virtual environment of Debian's python3 with one package in it.
+fn python(folder: &Path, package: &str) -> Result<()> {
+    stamped(folder, package, || {
+        let folder = folder.to_string_lossy();
+        run_quiet(&mut command("/usr/bin/python3", &["-m", "venv", &folder]))?;
+        let pip = format!("{folder}/bin/pip");
+        run_quiet(&mut command(
+            &pip,
+            &["install", "--quiet", "--disable-pip-version-check", package],
+        ))?;
+        Ok(())
+    })
+}
+
+fn npm(arguments: &[&str]) -> Result<()> {
+    let mut install = Command::new("npm");
+    install.args(arguments).args(["--no-audit", "--no-fund", "--loglevel", "error"]);
+    run_quiet(install.current_dir(repo::root())).map(drop)
+}
+
+fn needs_root(what: &str) -> Result<()> {
+    if is_root() {
+        return Ok(());
+    }
+    bail!(
+        "{what} must be installed below /usr\n  hint: as root: npm install --global --prefix /usr/local {what}"
+    )
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}

@@ -1,0 +1,85 @@
+//! The verb `test`: everything that must hold before a change is taken, as named and timed steps.
+
+mod isolation;
+pub(crate) mod report;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::step::{self, Step, command, run_quiet, seconds, step};
+use crate::{setup, tidy};
+use report::Outcome;
+
+/// Runs every step, whatever fails before it, and ends with `N passed, N failed, N skipped`.
+pub(crate) fn run() -> Result<()> {
+    let mut steps = vec![step("set up", setup::run_all)];
+    steps.push(cargo("format", &["fmt", "--all", "--check"]));
+    steps.push(step("tidy", tidy::run));
+    steps.push(step("spelling", spelling));
+    steps.push(step("dependencies", || {
+        let check =
+            ["deny", "--offline", "--log-level", "error", "check", "licenses", "bans", "sources"];
+        run_quiet(&mut command("cargo", &check)).map(drop)
+    }));
+    let all =
+        ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"];
+    steps.push(cargo("lints", &all));
+
+    let report_file = report::file("check");
+    report::forget(&report_file)?;
+    let nextest = ["nextest", "run", "--workspace", "--locked", "--profile", "check"];
+    steps.push(cargo("tests", &nextest));
+    let mut outcome = report::read(&report_file)?;
+    steps.push(step("documentation tests", || documentation_tests(&mut outcome)));
+    steps.push(step("documentation", || {
+        let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
+        step::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    }));
+    steps.push(step("isolation cases", || {
+        report::print_isolation(&outcome);
+        isolation::complete(&outcome)
+    }));
+    finish(&steps, &outcome)
+}
+
+fn cargo(name: &str, arguments: &[&str]) -> Step {
+    step(name, || step::run(&mut command("cargo", arguments)))
+}
+
+fn spelling() -> Result<()> {
+    let program = setup::typos();
+    let program = program.to_str().context("the path of the target folder is not UTF-8")?;
+    step::run(&mut command(program, &["--config", "typos.toml", "."]))
+}
+
+fn documentation_tests(outcome: &mut Outcome) -> Result<()> {
+    let said = run_quiet(&mut command("cargo", &["test", "--workspace", "--doc", "--locked"]))?;
+    outcome.passed += report::doctests_passed(&said);
+    Ok(())
+}
+
+fn finish(steps: &[Step], outcome: &Outcome) -> Result<()> {
+    report::print_skips(outcome);
+    println!("\n==> summary");
+    for step in steps {
+        let verdict = step.failure.as_ref().map_or("ok", |_| "FAILED");
+        println!("    {:<22}{:>9}  {verdict}", step.name, seconds(step.took));
+    }
+    let total: Duration = steps.iter().map(|step| step.took).sum();
+    println!("    {:<22}{:>9}", "together", seconds(total));
+    for failure in &outcome.failures {
+        println!("    failed test: {failure}");
+    }
+    let failed: Vec<&str> =
+        steps.iter().filter(|step| step.failure.is_some()).map(|step| step.name.as_str()).collect();
+    // A failing test is counted itself; every other failing step counts as one.
+    let others =
+        failed.iter().filter(|name| **name != "tests" || outcome.failures.is_empty()).count();
+    let counted = Outcome { failed: outcome.failed + others, ..outcome.clone() };
+    println!("{}", counted.last_line());
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
