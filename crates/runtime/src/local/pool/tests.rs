@@ -1,0 +1,272 @@
+//! Behaviour of a real pool on a loop device; these need root.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use mayfly_core::id::SandboxId;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tempfile::TempDir;
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+/// A mount that goes away with its value, also when a test panics.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// A pool of its own; fields go in this order: descriptors, mount, folder.
+struct Fixture {
+    pool: Pool,
+    mounted: Mounted,
+    folder: TempDir,
+}
+
+impl Fixture {
+    /// The path of a sandbox's folder.
+    fn path(&self, id: SandboxId) -> PathBuf {
+        self.mounted.0.join("sandboxes").join(id.to_string())
+    }
+}
+
+/// Whether the host can have a pool; says why not.
+fn possible() -> bool {
+    let missing = requirements().err();
+    let root = rustix::process::geteuid().is_root();
+    if let Some(error) = &missing {
+        eprintln!("skipped: {error}");
+    }
+    root && missing.is_none()
+}
+
+fn fixture() -> Option<Fixture> {
+    if !possible() {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Place::File(file) = place(folder.path()).unwrap() else {
+        panic!("these tests run on a temporary folder that is not btrfs");
+    };
+    loop_file::ensure_file(&file, 512 * MIB).unwrap();
+    let device = loop_file::attach(&file).unwrap();
+    let target = folder.path().join("mnt");
+    fs::create_dir(&target).unwrap();
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    let data = std::ffi::CString::new(MOUNT_DATA).unwrap();
+    mount(&device.path, &target, "btrfs", flags, data.as_c_str()).unwrap();
+    let mounted = Mounted(target);
+    let root = File::open(&mounted.0).unwrap().into();
+    Some(Fixture { pool: Pool::open(root).unwrap(), mounted, folder })
+}
+
+fn id(number: u128) -> SandboxId {
+    SandboxId::from_uuid(uuid::Uuid::from_u128(number))
+}
+
+/// Writes until the disk refuses; gives the bytes written and the refusal.
+fn fill(path: &Path, max: u64) -> (u64, Option<ErrorKind>) {
+    let mut file = File::create(path).unwrap();
+    let block = vec![7_u8; 256 << 10];
+    let mut written = 0;
+    while written < max {
+        match file.write_all(&block) {
+            Ok(()) => written += block.len() as u64,
+            Err(error) => return (written, Some(error.kind())),
+        }
+    }
+    (written, file.sync_all().err().map(|error| error.kind()))
+}
+
+#[test]
+fn a_limit_holds_through_an_overlay_and_hurts_no_neighbour() {
+    let Some(fixture) = fixture() else { return };
+    fixture.pool.make_sandbox(id(1), 10 * MIB).unwrap();
+    fixture.pool.make_sandbox(id(2), 40 * MIB).unwrap();
+    let (lower, target) = (fixture.folder.path().join("lower"), fixture.folder.path().join("root"));
+    fs::create_dir(&lower).unwrap();
+    fs::create_dir(&target).unwrap();
+    let own = fixture.path(id(1));
+    let data = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        own.join("upper").display(),
+        own.join("work").display()
+    );
+    let data = std::ffi::CString::new(data).unwrap();
+    mount("overlay", &target, "overlay", MountFlags::empty(), data.as_c_str()).unwrap();
+    let overlay = Mounted(target);
+    let (written, refusal) = fill(&overlay.0.join("big"), 64 * MIB);
+    assert_eq!(refusal, Some(ErrorKind::QuotaExceeded));
+    assert!((8 * MIB..=10 * MIB).contains(&written), "{written}");
+    let usage = fixture.pool.sandbox_usage(id(1)).unwrap();
+    assert!((8 * MIB..=10 * MIB).contains(&usage), "{usage}");
+    let (_, neighbour) = fill(&fixture.path(id(2)).join("upper/big"), 20 * MIB);
+    assert_eq!(neighbour, None, "the neighbour has its own limit");
+    fs::remove_file(overlay.0.join("big")).unwrap();
+    rustix::fs::syncfs(fixture.pool.root()).unwrap();
+    let (_, again) = fill(&overlay.0.join("again"), 5 * MIB);
+    assert_eq!(again, None, "deleted files give their space back");
+}
+
+#[test]
+fn inodes_are_bounded_by_the_same_limit() {
+    let Some(fixture) = fixture() else { return };
+    fixture.pool.make_sandbox(id(1), 2 * MIB).unwrap();
+    let upper = fixture.path(id(1)).join("upper");
+    let refused = (0..20_000).find_map(|n| File::create(upper.join(n.to_string())).err());
+    assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::QuotaExceeded));
+}
+
+#[test]
+fn a_resize_counts_at_once() {
+    let Some(fixture) = fixture() else { return };
+    fixture.pool.make_sandbox(id(1), 4 * MIB).unwrap();
+    let file = fixture.path(id(1)).join("upper/big");
+    assert_eq!(fill(&file, 16 * MIB).1, Some(ErrorKind::QuotaExceeded));
+    fixture.pool.resize_sandbox(id(1), 64 * MIB).unwrap();
+    assert_eq!(fill(&file, 16 * MIB).1, None);
+    let missing = fixture.pool.resize_sandbox(id(9), MIB).unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound);
+}
+
+#[test]
+fn a_half_made_folder_is_completed_with_its_limit() {
+    let Some(fixture) = fixture() else { return };
+    let parent = fixture.pool.sandboxes.as_fd();
+    btrfs::create_subvolume(parent, &id(1).to_string(), None).unwrap();
+    fixture.pool.make_sandbox(id(1), 4 * MIB).unwrap();
+    let folder = fixture.pool.make_sandbox(id(1), 4 * MIB).unwrap();
+    for part in Part::ALL {
+        folder.part(part).unwrap();
+        let mode = fs::metadata(fixture.path(id(1)).join(part.name())).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, if part == Part::Logs { 0o700 } else { 0o755 });
+    }
+    let (_, refusal) = fill(&fixture.path(id(1)).join("upper/big"), 16 * MIB);
+    assert_eq!(refusal, Some(ErrorKind::QuotaExceeded));
+}
+
+#[test]
+fn a_fork_shares_the_files_and_then_goes_its_own_way() {
+    let Some(fixture) = fixture() else { return };
+    fixture.pool.make_sandbox(id(1), 32 * MIB).unwrap();
+    fs::write(fixture.path(id(1)).join("upper/file"), "one").unwrap();
+    fixture.pool.fork_sandbox(id(1), id(2), 4 * MIB).unwrap();
+    fs::write(fixture.path(id(1)).join("upper/file"), "changed").unwrap();
+    let copy = fixture.path(id(2)).join("upper");
+    assert_eq!(fs::read_to_string(copy.join("file")).unwrap(), "one");
+    assert_eq!(fill(&copy.join("big"), 16 * MIB).1, Some(ErrorKind::QuotaExceeded));
+    fixture.pool.remove_sandbox(id(1)).unwrap();
+    assert_eq!(fs::read_to_string(copy.join("file")).unwrap(), "one");
+    assert_eq!(fixture.pool.sandboxes().unwrap(), [id(2)]);
+}
+
+#[test]
+fn many_sandboxes_leave_nothing() {
+    let Some(fixture) = fixture() else { return };
+    let groups = || fs::read_dir(&fixture.pool.counters).unwrap().count();
+    let before = groups();
+    for number in 0..300 {
+        fixture.pool.make_sandbox(id(number), 10 * MIB).unwrap();
+    }
+    assert_eq!(fixture.pool.sandboxes().unwrap().len(), 300);
+    assert!(groups() >= before + 300);
+    for number in 0..300 {
+        fixture.pool.remove_sandbox(id(number)).unwrap();
+        fixture.pool.remove_sandbox(id(number)).unwrap();
+    }
+    assert!(fixture.pool.sandboxes().unwrap().is_empty());
+    // The kernel drops the trees in the background, after the commit.
+    for _ in 0..200 {
+        rustix::fs::syncfs(fixture.pool.root()).unwrap();
+        fixture.pool.sweep_counters().unwrap();
+        if groups() == before {
+            return;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    panic!("{} quota groups are left", groups() - before);
+}
+
+#[test]
+fn opening_again_finds_the_same_pool() {
+    let Some(fixture) = fixture() else { return };
+    fixture.pool.make_sandbox(id(1), 10 * MIB).unwrap();
+    let again = Pool::open(File::open(&fixture.mounted.0).unwrap().into()).unwrap();
+    assert_eq!(again.sandboxes().unwrap(), [id(1)]);
+    assert_eq!(again.quota_mode(), fixture.pool.quota_mode());
+    let headroom =
+        Headroom::measure(again.root(), File::open(fixture.folder.path()).unwrap()).unwrap();
+    assert!(headroom.pool_size >= 400 * MIB && headroom.pool_free > 300 * MIB, "{headroom:?}");
+    headroom.admit(Reserve::default()).unwrap();
+}
+
+#[test]
+fn a_folder_that_is_not_btrfs_is_refused() {
+    let root = File::open("/proc").unwrap();
+    assert_eq!(Pool::open(root.into()).unwrap_err().kind(), Kind::Unavailable);
+}
+
+#[test]
+fn a_pool_file_is_made_whole_or_not_at_all() {
+    if !possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pool.btrfs");
+    assert_eq!(loop_file::ensure_file(&file, MIB).unwrap_err().kind(), Kind::Invalid);
+    fs::write(folder.path().join("pool.new"), "left by a crash").unwrap();
+    loop_file::ensure_file(&file, 512 * MIB).unwrap();
+    loop_file::ensure_file(&file, 300 * MIB).unwrap();
+    let found = fs::metadata(&file).unwrap();
+    assert_eq!(found.len(), 512 * MIB, "an existing pool keeps its size");
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    assert!(!folder.path().join("pool.new").exists());
+    fs::write(&file, "something else").unwrap();
+    let foreign = loop_file::ensure_file(&file, 512 * MIB).unwrap_err();
+    assert_eq!(foreign.kind(), Kind::Conflict, "{foreign}");
+}
+
+#[test]
+fn a_loop_device_is_found_again_and_detaches_itself() {
+    if !possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pool.btrfs");
+    loop_file::ensure_file(&file, 512 * MIB).unwrap();
+    let first = loop_file::attach(&file).unwrap();
+    let second = loop_file::attach(&file).unwrap();
+    assert_eq!((&first.path, first.reused, second.reused), (&second.path, false, true));
+    let number = first.path.file_name().unwrap().to_owned();
+    drop((first, second));
+    let shown = Path::new("/sys/block").join(number).join("loop/backing_file");
+    let detached = (0..100).any(|_| {
+        let ours = fs::read_to_string(&shown)
+            .is_ok_and(|text| text.contains(folder.path().to_str().unwrap()));
+        if ours {
+            sleep(Duration::from_millis(20));
+        }
+        !ours
+    });
+    assert!(detached);
+}
+
+#[test]
+fn the_default_size_leaves_the_reserve_and_refuses_tiny_disks() {
+    let size = |free: u64, reserve: u64| loop_file::default_size(free, reserve);
+    assert_eq!(size(40 << 30, 1 << 30).unwrap(), 20 << 30);
+    assert_eq!(size(4 << 40, 1 << 30).unwrap(), 100 << 30);
+    assert_eq!(size(10 << 30, 9 << 30).unwrap(), 1 << 30);
+    let refused = size(1 << 30, 1 << 30).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unavailable);
+    assert!(refused.hint().is_some());
+}
