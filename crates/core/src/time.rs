@@ -11,6 +11,9 @@ pub struct Timestamp(pub i64);
 pub struct Monotonic(pub u64);
 
 impl Monotonic {
+    /// What a clock shows at boot: not zero, so that moments of earlier boots have room before it.
+    pub const BOOT: Self = Self(1 << 42);
+
     /// Time since `earlier`, zero when that lies in the future.
     pub fn since(self, earlier: Self) -> std::time::Duration {
         std::time::Duration::from_millis(self.0.saturating_sub(earlier.0))

@@ -1,0 +1,224 @@
+//! The one writer: a thread that commits whatever is queued as one transaction.
+//!
+//! ```text
+//! queued jobs -> synchronous mode -> BEGIN IMMEDIATE -> each job in a savepoint -> COMMIT -> answers
+//! ```
+//! A job that fails is undone alone. A commit that fails answers all of its jobs with the reason and
+//! leaves the old state. A failed write-back ends writing for good: see [`Fault::is_failed_sync`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use mayfly_core::{Error, Result};
+use rusqlite::{Connection, ffi};
+use tokio::sync::{mpsc, oneshot};
+
+use super::checkpoint::Nudge;
+use super::fault::{self, Fault};
+
+/// Jobs waiting at most; then callers wait for room.
+const QUEUE: usize = 1024;
+/// Jobs in one transaction at most, so that the first one's answer does not wait for ever.
+const BATCH: usize = 256;
+
+/// What must not be lost once it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Durability {
+    /// Survives a kill of the server, at any point.
+    Kill,
+    /// Survives power loss too.
+    PowerLoss,
+}
+
+/// Set once when the disk failed to keep data; shared with the checkpointer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Broken(Arc<AtomicBool>);
+
+impl Broken {
+    /// Ends writing for good.
+    pub(super) fn set(&self) {
+        if !self.0.swap(true, Ordering::SeqCst) {
+            tracing::error!("the disk failed to keep data; the store takes no more writes");
+        }
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Handle to the writer's thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread on its own connection.
+    pub(super) fn start(connection: Connection, broken: Broken, nudge: Nudge) -> Result<Self> {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || Batches { connection, broken, nudge, mode: None }.run(jobs))
+            .map_err(|error| Error::internal("cannot start the store's writer thread", error))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Runs the work inside the next transaction; answers after its commit.
+    pub(super) async fn write<T, F>(
+        &self,
+        durability: Durability,
+        operation: &'static str,
+        work: F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let work = Pending { operation, work: Some(work), result: None, reply };
+        let queue = self.queue.as_ref().ok_or_else(fault::closed)?;
+        queue.send(Job { durability, work: Box::new(work) }).await.map_err(|_| fault::closed())?;
+        answer.await.map_err(|_| fault::closed())?
+    }
+}
+
+impl Drop for Writer {
+    /// Lets the thread commit what is queued and waits for it.
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's writer thread panicked");
+        }
+    }
+}
+
+struct Job {
+    durability: Durability,
+    work: Box<dyn Work>,
+}
+
+/// One job, whatever its answer's type.
+trait Work: Send {
+    /// Does it inside the transaction and keeps the result; the fault, where there was one.
+    fn run(&mut self, connection: &Connection) -> Option<&Fault>;
+
+    /// Sends the result, or the reason why the whole transaction failed.
+    fn answer(self: Box<Self>, commit: Result<(), &dyn Fn(&str) -> Error>);
+}
+
+struct Pending<T, F> {
+    operation: &'static str,
+    work: Option<F>,
+    result: Option<Result<T, Fault>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Work for Pending<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, Fault> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Option<&Fault> {
+        let work = self.work.take()?;
+        self.result.insert(work(connection)).as_ref().err()
+    }
+
+    fn answer(self: Box<Self>, commit: Result<(), &dyn Fn(&str) -> Error>) {
+        let result = match (commit, self.result) {
+            (_, Some(Err(fault))) => Err(fault.into_error(self.operation)),
+            (Ok(()), Some(Ok(value))) => Ok(value),
+            (Err(reason), _) => Err(reason(self.operation)),
+            (Ok(()), None) => Err(fault::closed()),
+        };
+        // A caller that left does not need the answer.
+        drop(self.reply.send(result));
+    }
+}
+
+/// The thread's own state.
+struct Batches {
+    connection: Connection,
+    broken: Broken,
+    nudge: Nudge,
+    mode: Option<Durability>,
+}
+
+impl Batches {
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
+            let outcome = if self.broken.is_set() { Err(None) } else { self.commit(&mut batch) };
+            let reason = |operation: &str| match &outcome {
+                Err(Some(code)) => {
+                    fault::explain(operation, rusqlite::Error::SqliteFailure(*code, None))
+                }
+                _ => fault::stopped(),
+            };
+            let done = batch.len();
+            for job in batch.drain(..) {
+                job.work.answer(match outcome {
+                    Ok(()) => Ok(()),
+                    Err(_) => Err(&reason),
+                });
+            }
+            self.nudge.committed(done);
+        }
+    }
+
+    /// One transaction; `Err(None)` when writing has ended for good.
+    fn commit(&mut self, batch: &mut [Job]) -> Result<(), Option<ffi::Error>> {
+        let outcome = self.attempt(batch);
+        if outcome.is_err() && !self.connection.is_autocommit() {
+            // The failure is already reported; a rollback that fails too finds nothing to undo.
+            drop(self.connection.execute_batch("ROLLBACK"));
+        }
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(fault) if fault.is_failed_sync() => {
+                self.broken.set();
+                Err(None)
+            }
+            Err(fault) => Err(Some(fault.code())),
+        }
+    }
+
+    fn attempt(&mut self, batch: &mut [Job]) -> Result<(), Fault> {
+        let durability = batch.iter().map(|job| job.durability).max().unwrap_or(Durability::Kill);
+        if self.mode != Some(durability) {
+            let mode = match durability {
+                Durability::Kill => "NORMAL",
+                Durability::PowerLoss => "FULL",
+            };
+            self.connection.pragma_update(None, "synchronous", mode)?;
+            self.mode = Some(durability);
+        }
+        self.execute("BEGIN IMMEDIATE")?;
+        for job in batch {
+            self.step(job)?;
+        }
+        self.execute("COMMIT")
+    }
+
+    /// Runs one job and undoes it when it fails; `Err` when the whole transaction is lost.
+    fn step(&self, job: &mut Job) -> Result<(), Fault> {
+        self.execute("SAVEPOINT job")?;
+        if let Some(fault) = job.work.run(&self.connection) {
+            // SQLite may have rolled everything back by itself, as it does when the disk is full.
+            if fault.is_failed_sync() || self.connection.is_autocommit() {
+                return Err(Fault::from(rusqlite::Error::SqliteFailure(fault.code(), None)));
+            }
+            self.execute("ROLLBACK TO job")?;
+        }
+        self.execute("RELEASE job")
+    }
+
+    fn execute(&self, sql: &str) -> Result<(), Fault> {
+        self.connection.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+}
