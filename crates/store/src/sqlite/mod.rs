@@ -39,7 +39,7 @@ use writer::{Broken, Durability, Writer};
 
 /// How long a connection waits for another one's lock.
 const BUSY: Duration = Duration::from_secs(5);
-/// Connections that read.
+/// Connections for lists and other long reads, and as many for lookups.
 const READERS: usize = 2;
 
 /// Platform state in one `SQLite` file. Dropping it commits what is queued and ends its threads.
@@ -66,14 +66,17 @@ impl SqliteStore {
         settings::rebase(&mut connection, clock)
             .map_err(|error| fault::explain("move stored times to this boot", error))?;
         let log = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
-        let readers = (0..READERS)
-            .map(|_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
-            .collect::<rusqlite::Result<_>>()
-            .map_err(failed)?;
+        let readers = || {
+            (0..READERS)
+                .map(|_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
+                .collect::<rusqlite::Result<Vec<_>>>()
+                .map_err(failed)
+        };
+        let readers = Readers::start(readers()?, readers()?)?;
         let broken = Broken::default();
         let (checkpointer, nudge) = Checkpointer::start(log, broken.clone())?;
         let writer = Writer::start(connection, broken, nudge)?;
-        Ok(Self { writer, readers: Readers::start(readers)?, _checkpointer: checkpointer })
+        Ok(Self { writer, readers, _checkpointer: checkpointer })
     }
 }
 
@@ -122,7 +125,7 @@ impl Store for SqliteStore {
     }
 
     async fn sandbox(&self, id: SandboxId) -> Result<Option<Sandbox>> {
-        self.readers.read("read a sandbox", move |db| sandboxes::by_id(db, id)).await
+        self.readers.lookup("read a sandbox", move |db| sandboxes::by_id(db, id)).await
     }
 
     async fn sandbox_by_name(
@@ -132,7 +135,7 @@ impl Store for SqliteStore {
     ) -> Result<Option<Sandbox>> {
         let name = name.to_owned();
         self.readers
-            .read("read a sandbox", move |db| sandboxes::by_name(db, organization, &name))
+            .lookup("read a sandbox", move |db| sandboxes::by_name(db, organization, &name))
             .await
     }
 
@@ -169,7 +172,7 @@ impl Store for SqliteStore {
     }
 
     async fn snapshot(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
-        self.readers.read("read a snapshot", move |db| snapshots::by_id(db, id)).await
+        self.readers.lookup("read a snapshot", move |db| snapshots::by_id(db, id)).await
     }
 
     async fn snapshots(&self, organization: OrganizationId) -> Result<Vec<Snapshot>> {
@@ -183,7 +186,7 @@ impl Store for SqliteStore {
 
     async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
         let hash = *hash;
-        self.readers.read("read a key", move |db| keys::by_hash(db, &hash)).await
+        self.readers.lookup("read a key", move |db| keys::by_hash(db, &hash)).await
     }
 
     async fn keys(&self, organization: OrganizationId) -> Result<Vec<ApiKey>> {
@@ -201,7 +204,7 @@ impl Store for SqliteStore {
 
     async fn setting(&self, name: &str) -> Result<Option<String>> {
         let name = name.to_owned();
-        self.readers.read("read a setting", move |db| settings::get(db, &name)).await
+        self.readers.lookup("read a setting", move |db| settings::get(db, &name)).await
     }
 
     async fn set_setting(&self, name: &str, value: &str) -> Result<()> {
