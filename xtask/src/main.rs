@@ -5,7 +5,12 @@
     reason = "a task runner talks to its terminal"
 )]
 
+mod bench;
+mod demo;
+mod http;
+mod openapi;
 mod repo;
+mod server;
 mod setup;
 mod soak;
 mod step;
@@ -34,7 +39,10 @@ fn main() -> ExitCode {
         ["setup"] => setup::run(),
         ["tidy"] => tidy::run(),
         ["test"] => test::run(),
+        ["demo"] => demo::run(),
+        ["bench", flags @ ..] => bench::run(flags),
         ["soak", flags @ ..] => soak::run(flags),
+        ["openapi"] => openapi::run(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

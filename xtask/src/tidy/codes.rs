@@ -10,11 +10,8 @@ pub(crate) const CORE_ERRORS: &str = "crates/core/src/error.rs";
 /// Where pages stand.
 const PAGES: &str = "docs/errors/";
 
-/// The files of the binary that turn errors into wire codes.
-pub(crate) fn is_error_writer(path: &str) -> bool {
-    path.starts_with("crates/mayfly/src/http/")
-        && (path.ends_with("/error.rs") || path.ends_with("/errors.rs"))
-}
+/// Where errors get their wire codes.
+pub(crate) const WIRE_ERRORS: &str = "crates/mayfly/src/http/fault.rs";
 
 /// Variants of an enum, as the wire writes them.
 pub(crate) fn of_enum(name: &str, text: &str) -> BTreeSet<String> {

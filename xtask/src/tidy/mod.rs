@@ -76,9 +76,7 @@ fn check() -> Result<Vec<Finding>> {
         findings.extend(config::documented(default_config, &repo::read(default_config)?));
     }
     let mut codes = codes::of_enum("Code", &repo::read(codes::CORE_ERRORS)?);
-    for path in files.iter().filter(|path| codes::is_error_writer(path)) {
-        codes.extend(codes::in_literals(&repo::read(path)?));
-    }
+    codes.extend(codes::in_literals(&repo::read(codes::WIRE_ERRORS)?));
     findings.extend(codes::pages(&codes, &files));
     let metadata = repo::metadata()?;
     findings.extend(crates::directions(&metadata));

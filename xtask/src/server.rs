@@ -1,0 +1,191 @@
+//! A server of our own build on a throw-away data directory, and the search for what it leaves behind.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::http::Client;
+use crate::repo;
+use crate::step::{command, run};
+
+/// Longest wait for the server to answer after its start, and to end after being asked to.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long kernel objects may take to go once their last user is gone.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// A running server; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    /// How to reach it.
+    pub(crate) client: Client,
+    /// Its data directory, deleted by [`Server::stop`].
+    pub(crate) data: PathBuf,
+    /// From start to its first answer.
+    pub(crate) ready_after: Duration,
+}
+
+/// Builds the server with a cargo profile (`dev`, `release`); returns the program.
+pub(crate) fn build(profile: &str) -> Result<PathBuf> {
+    run(&mut command("cargo", &["build", "--package", "mayfly", "--profile", profile]))?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(repo::target().join(folder).join("mayfly"))
+}
+
+impl Server {
+    /// Starts `mayfly serve` on a free port of loopback and waits until it answers.
+    pub(crate) fn start(program: &Path) -> Result<Self> {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let data = std::env::temp_dir().join(format!("mayfly-xtask-{}-{port}", std::process::id()));
+        let mut folder = std::fs::DirBuilder::new();
+        folder.mode(0o700).create(&data).with_context(|| format!("make {}", data.display()))?;
+        let key = format!("mf_key_xtask_{:016x}", fresh_number()?);
+        let log = std::fs::File::create(data.join("xtask.log"))?;
+
+        let mut serve = Command::new(program);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
+            serve.env_remove(name);
+        }
+        serve.arg("serve").arg("--listen").arg(address.to_string()).arg("--data-dir").arg(&data);
+        serve.env("MAYFLY_API_KEY", &key).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let start = Instant::now();
+        let child = serve.spawn().with_context(|| format!("start {}", program.display()))?;
+        let client = Client { address, key };
+        let mut server = Self { child, client, data, ready_after: Duration::ZERO };
+        server.wait_until_it_answers(start)?;
+        server.ready_after = start.elapsed();
+        Ok(server)
+    }
+
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end, deletes its data, and fails when anything of it is left on this machine.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        run(&mut command("kill", &["-TERM", &pid]))?;
+        let asked = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if asked.elapsed() > PATIENCE {
+                bail!(
+                    "the server did not end within {PATIENCE:?} of being asked to\n{}",
+                    self.log()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let asked = Instant::now();
+        let mut left = leftovers(&self.data)?;
+        while !left.is_empty() && asked.elapsed() < SETTLE {
+            std::thread::sleep(Duration::from_millis(20));
+            left = leftovers(&self.data)?;
+        }
+        if !left.is_empty() {
+            bail!("the server left behind: {}", left.join(", "));
+        }
+        std::fs::remove_dir_all(&self.data)
+            .with_context(|| format!("delete {}", self.data.display()))
+    }
+
+    fn wait_until_it_answers(&mut self, start: Instant) -> Result<()> {
+        loop {
+            if let Ok(answer) = self.client.call("GET", "/health")
+                && answer.status == 200
+            {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended with {status} instead of starting\n{}", self.log());
+            }
+            if start.elapsed() > PATIENCE {
+                bail!("the server did not answer within {PATIENCE:?}\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.data.join("xtask.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone after `stop`; on an error path nobody waits for either of these.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("MAYFLY_")
+}
+
+/// Processes, mounts and loop devices that name a data directory.
+fn leftovers(data: &Path) -> Result<Vec<String>> {
+    let data = data.to_string_lossy();
+    let mut left = Vec::new();
+    let mut devices = Vec::new();
+    for device in names("/sys/block")? {
+        let backing = std::fs::read_to_string(format!("/sys/block/{device}/loop/backing_file"));
+        if backing.is_ok_and(|file| file.starts_with(&*data)) {
+            left.push(format!("loop device {device}"));
+            devices.push(format!(" /dev/{device} "));
+        }
+    }
+    let own = std::process::id().to_string();
+    for pid in
+        names("/proc")?.into_iter().filter(|name| name.parse::<u32>().is_ok() && *name != own)
+    {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        if String::from_utf8_lossy(&arguments).contains(&*data) {
+            left.push(format!("process {pid}"));
+        } else if mounts.contains(&*data) || devices.iter().any(|device| mounts.contains(device)) {
+            left.push(format!("a mount seen by process {pid}"));
+        }
+    }
+    Ok(left)
+}
+
+/// Control groups that carry a name, anywhere.
+pub(crate) fn control_groups_of(name: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = folders.pop() {
+        // Groups come and go while we look.
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().contains(name) {
+                    found.push(entry.path().display().to_string());
+                }
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn names(folder: &str) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("list {folder}"))?;
+    let names =
+        entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    Ok(names.collect::<std::io::Result<_>>()?)
+}
+
+fn fresh_number() -> Result<u64> {
+    use std::io::Read as _;
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
