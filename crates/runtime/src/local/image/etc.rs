@@ -121,7 +121,8 @@ pub(super) fn generate(root: &Path, target: &Path) -> Result<()> {
     let mut copied = 0;
     for source in sources(root)? {
         let name = source.strip_prefix(&etc).expect("sources lie below etc");
-        if name != Path::new("passwd") && name != Path::new("group") {
+        let made = name == Path::new("passwd") || name == Path::new("group");
+        if !made && (source.is_symlink() || source.exists()) {
             parents(target, name)?;
             copy(&source, &target.join(name), DEPTH, &mut copied)?;
         }

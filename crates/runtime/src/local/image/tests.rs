@@ -1,4 +1,4 @@
-//! The layers made from small hosts in a temporary folder, and from this one.
+//! The layers made from small hosts in a temporary folder.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
@@ -95,7 +95,7 @@ fn etc_names_no_people_and_holds_no_secrets() {
     assert_eq!(read("resolv.conf"), "");
     assert!(etc.join("python3.11/sitecustomize.py").is_file());
     assert!(etc.join("ssl/certs/link.pem").is_symlink(), "links stay links");
-    for name in ["shadow", "environment", "ssl/certs/oops.pem", "ssl/private", "services"] {
+    for name in ["shadow", "environment", "ssl/certs/oops.pem", "ssl/private", "services", "pki"] {
         assert!(!etc.join(name).exists(), "{name}");
     }
 }
