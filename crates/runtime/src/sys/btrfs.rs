@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
+use rustix::ioctl::{NoArg, Opcode, Updater, ioctl, opcode};
 
 const GROUP: u8 = 0x94;
 const NAME_MAX: usize = 255;
@@ -78,6 +78,18 @@ struct LookupArgs {
     name: [u8; 4080],
 }
 
+/// `struct btrfs_ioctl_search_args`; ranges are lowest and highest.
+#[repr(C)]
+struct SearchArgs {
+    tree: u64,
+    objects: [u64; 2],
+    offsets: [u64; 2],
+    transactions: [u64; 2],
+    types: [u32; 2],
+    items: u32,
+    rest: [u8; 4028],
+}
+
 /// `struct btrfs_ioctl_fs_info_args`.
 #[repr(C)]
 struct InfoArgs {
@@ -87,6 +99,7 @@ struct InfoArgs {
     rest: [u8; 992],
 }
 
+const SYNC: Opcode = opcode::none(GROUP, 8);
 const SNAPSHOT: Opcode = opcode::write::<VolumeArgs>(GROUP, 23);
 const CREATE: Opcode = opcode::write::<VolumeArgs>(GROUP, 24);
 const DESTROY: Opcode = opcode::write::<VolumeArgs>(GROUP, 63);
@@ -94,6 +107,7 @@ const QUOTA: Opcode = opcode::read_write::<[u64; 2]>(GROUP, 40);
 const GROUP_CREATE: Opcode = opcode::write::<[u64; 2]>(GROUP, 42);
 const GROUP_LIMIT: Opcode = opcode::read::<LimitArgs>(GROUP, 43);
 const LOOKUP: Opcode = opcode::read_write::<LookupArgs>(GROUP, 18);
+const SEARCH: Opcode = opcode::read_write::<SearchArgs>(GROUP, 17);
 const INFO: Opcode = opcode::read::<InfoArgs>(GROUP, 31);
 
 impl VolumeArgs {
@@ -193,12 +207,40 @@ pub fn delete_quota_group(root: impl AsFd, subvolume_id: u64) -> io::Result<()> 
     unsafe { call::<GROUP_CREATE, _>(root, &mut args) }
 }
 
+/// Writes everything back and wakes the kernel's cleaner, which frees deleted subvolumes.
+///
+/// A plain sync does not wake it; without this it runs only once per commit interval.
+pub fn sync(root: impl AsFd) -> io::Result<()> {
+    // SAFETY: BTRFS_IOC_SYNC takes no argument.
+    let request = unsafe { NoArg::<SYNC>::new() };
+    // SAFETY: as above; the kernel answers ENOTTY when the file system is not btrfs.
+    unsafe { ioctl(root, request) }.map_err(io::Error::from)
+}
+
 /// Number of the subvolume that the descriptor lies in.
 pub fn subvolume_id(fd: impl AsFd) -> io::Result<u64> {
     let mut args = LookupArgs { tree: 0, object: ROOT_INODE, name: [0; 4080] };
     // SAFETY: `LookupArgs` has the layout of `btrfs_ioctl_ino_lookup_args` and holds no pointer.
     unsafe { call::<LOOKUP, _>(fd, &mut args)? };
     Ok(args.tree)
+}
+
+/// Whether a subvolume of this number lives; a deleted one does not, even while it is being freed.
+pub fn subvolume_lives(root: impl AsFd, id: u64) -> io::Result<bool> {
+    let mut args = SearchArgs {
+        tree: id,
+        objects: [0, u64::MAX],
+        offsets: [0, u64::MAX],
+        transactions: [0, u64::MAX],
+        types: [0, u32::MAX],
+        items: 1,
+        rest: [0; 4028],
+    };
+    // SAFETY: `SearchArgs` has the layout of `btrfs_ioctl_search_args` and holds no pointer.
+    match unsafe { call::<SEARCH, _>(root, &mut args) } {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result.map(|()| true),
+    }
 }
 
 /// Identity of the file system, as `/sys/fs/btrfs` spells it.
@@ -228,6 +270,7 @@ mod tests {
         assert_eq!(size_of::<RawInherit>(), 72);
         assert_eq!(size_of::<LimitArgs>(), 48);
         assert_eq!(size_of::<LookupArgs>(), 4096);
+        assert_eq!(size_of::<SearchArgs>(), 4096);
         assert_eq!(size_of::<InfoArgs>(), 1024);
     }
 

@@ -84,10 +84,16 @@ impl Pool {
         self.mode
     }
 
-    /// Frees the counters of subvolumes that are gone, where the kernel leaves them behind. Call it from
-    /// a background task, not per deletion. Returns how many were freed.
-    pub fn sweep_counters(&self) -> Result<usize> {
-        subvolume::sweep_counters(self.root.as_fd(), &self.counters)
+    /// Makes the kernel free deleted subvolumes now instead of at its next commit (30 s), and removes
+    /// the quota groups that older kernels leave behind. Returns how many groups were removed.
+    ///
+    /// It writes everything back, so call it from a background task after deletions, not per deletion;
+    /// what is still being freed goes with a later call.
+    pub fn reclaim(&self) -> Result<usize> {
+        // Listed before the sync: whatever is being made at this moment is whole after it.
+        let groups = subvolume::quota_groups(&self.counters)?;
+        btrfs::sync(&self.root).map_err(failed("write the storage pool back"))?;
+        Ok(subvolume::drop_dead_groups(self.root.as_fd(), &self.counters, &groups))
     }
 }
 

@@ -90,22 +90,24 @@ pub fn names(folder: BorrowedFd<'_>) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Removes the quota groups of subvolumes that are gone. A living subvolume's group counts at least its
-/// own tree, so only groups that hold nothing are tried, and newer kernels refuse living ones as well.
-pub(super) fn sweep_counters(root: BorrowedFd<'_>, counters: &Path) -> Result<usize> {
+/// Numbers of the subvolumes that have a quota group.
+pub(super) fn quota_groups(counters: &Path) -> Result<Vec<u64>> {
     let entries = fs::read_dir(counters).map_err(failed("list quota groups"))?;
-    let mut freed = 0;
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("0_"));
-        let Some(id) = number.and_then(|number| number.parse().ok()) else { continue };
-        let holds_nothing = fs::read_to_string(entry.path().join("referenced"))
-            .is_ok_and(|text| text.trim() == "0");
-        if id >= FIRST_SUBVOLUME && holds_nothing && btrfs::delete_quota_group(root, id).is_ok() {
-            freed += 1;
-        }
-    }
-    Ok(freed)
+    let number = |name: &str| name.strip_prefix("0_")?.parse().ok();
+    let ids = entries.flatten().filter_map(|entry| number(entry.file_name().to_str()?));
+    Ok(ids.filter(|id| *id >= FIRST_SUBVOLUME).collect())
+}
+
+/// Removes the groups whose subvolume is gone and whose space is free; returns how many. Groups of
+/// living subvolumes must stay, or their limit is lost, and not every kernel refuses to remove them.
+pub(super) fn drop_dead_groups(root: BorrowedFd<'_>, counters: &Path, groups: &[u64]) -> usize {
+    let is_free = |id: u64| {
+        fs::read_to_string(counters.join(format!("0_{id}/referenced")))
+            .is_ok_and(|text| text.trim() == "0")
+    };
+    let is_dead = |id: u64| btrfs::subvolume_lives(root, id).is_ok_and(|lives| !lives);
+    let dead = groups.iter().filter(|id| is_free(**id) && is_dead(**id));
+    dead.filter(|id| btrfs::delete_quota_group(root, **id).is_ok()).count()
 }
 
 fn named<'a>(verb: &'a str, name: &'a str) -> impl FnOnce(io::Error) -> Error + 'a {
