@@ -4,23 +4,38 @@ use std::sync::Arc;
 
 use mayfly_core::Result;
 use mayfly_core::access::Caller;
+use mayfly_core::id::{OrganizationId, ServerId};
 use mayfly_core::ports::clock::Clock;
 use mayfly_core::ports::entropy::Entropy;
 use mayfly_core::ports::runtime::Runtime;
 use mayfly_core::ports::store::Store;
+use mayfly_core::sandbox::State;
+use tokio::sync::{Notify, Semaphore};
 
-use crate::access::Access;
-use crate::reach::Reach;
+use crate::access::{Access, KeyCache};
+use crate::commit;
+use crate::house::{BACKGROUND, House};
+use crate::living::Living;
+use crate::reach::{self, Reach};
+use crate::reconcile::{self, activity, world};
 use crate::sandboxes::Sandboxes;
 use crate::settings::Settings;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{self, SnapshotCache, Snapshots};
+use crate::steady::Steady;
+use crate::tasks::Tasks;
+use crate::warm::{self, Pool};
 
 /// The use cases of one server; a cheap handle.
 #[derive(Clone, Debug)]
-pub struct Engine {}
+pub struct Engine {
+    pub(crate) house: Arc<House>,
+}
 
 impl Engine {
     /// Loads the platform's state, brings it and the runtime together, and starts the reconcilers.
+    ///
+    /// Sandboxes that run are adopted with their processes, interrupted transitions are finished in the
+    /// background, what was lost says so in its record, and what no record knows is destroyed.
     pub async fn open(
         store: Arc<dyn Store>,
         runtime: Arc<dyn Runtime>,
@@ -28,8 +43,44 @@ impl Engine {
         entropy: Arc<dyn Entropy>,
         settings: Settings,
     ) -> Result<Self> {
-        let _ = (store, runtime, clock, entropy, settings);
-        Ok(Self {})
+        let server = identity(&*store, &*entropy, "server", ServerId::from_uuid).await?;
+        let organization =
+            identity(&*store, &*entropy, "organization", OrganizationId::from_uuid).await?;
+        let rows = store.living().await?;
+        let clock = Steady::open(clock, &*store, &rows).await?;
+        let (host, renewed) =
+            snapshots::host(&*store, &*runtime, &*entropy, organization, clock.now()).await?;
+        let house = Arc::new(House {
+            store,
+            runtime,
+            entropy,
+            clock,
+            settings,
+            server,
+            organization,
+            living: Arc::new(Living::default()),
+            snapshots: SnapshotCache::default(),
+            keys: KeyCache::default(),
+            pool: Pool::default(),
+            tasks: Tasks::new(),
+            background: Semaphore::new(BACKGROUND),
+            warm_nudge: Notify::new(),
+        });
+        house.snapshots.keep(host);
+        for row in rows {
+            house.living.insert(&Arc::new(row));
+        }
+        world::compare(&house).await?;
+        for live in house.living.all() {
+            let record = live.record();
+            if record.warm && renewed {
+                warm::retire(&house, &live).await;
+            } else if record.warm && record.state == State::Started {
+                house.pool.put(live);
+            }
+        }
+        reconcile::start(&house);
+        Ok(Self { house })
     }
 
     /// Keys and callers.
@@ -49,16 +100,47 @@ impl Engine {
 
     /// The inside of a started sandbox; counts as a use of it.
     /// [`mayfly_core::Code::SandboxNotStarted`] with the state when it is not started.
+    #[expect(clippy::unused_async, reason = "a store shared by several servers will be asked here")]
     pub async fn reach(&self, caller: &Caller, id_or_name: &str) -> Result<Reach> {
-        let _ = (caller, id_or_name);
-        Err(mayfly_core::Error::unsupported("reach"))
+        reach::reach(&self.house, caller, id_or_name)
     }
 
     /// Where sandboxes run, for `doctor`.
     pub fn runtime(&self) -> &Arc<dyn Runtime> {
-        unreachable!()
+        &self.house.runtime
+    }
+
+    /// This server's id, the same for the life of its data directory.
+    pub fn server(&self) -> ServerId {
+        self.house.server
+    }
+
+    /// Sandboxes that are not destroyed, of all organizations, warm ones included.
+    pub fn living(&self) -> usize {
+        self.house.living.count()
     }
 
     /// Stops the reconcilers, waits for transitions under way, writes down last uses. Sandboxes live on.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.house.tasks.drain().await;
+        activity::pass(Arc::clone(&self.house)).await;
+    }
+}
+
+/// An id of the server itself, made at its first start.
+async fn identity<T>(
+    store: &dyn Store,
+    entropy: &dyn Entropy,
+    name: &str,
+    wrap: fn(uuid::Uuid) -> T,
+) -> Result<T>
+where
+    T: std::str::FromStr<Err = mayfly_core::Error> + std::fmt::Display,
+{
+    if let Some(kept) = store.setting(name).await? {
+        return kept.parse();
+    }
+    let made = wrap(entropy.uuid());
+    commit::set_setting(store, name, &made.to_string()).await?;
+    Ok(made)
 }

@@ -5,16 +5,27 @@
 //! effect in the runtime) -> fact -> rules -> `commit`. Reconcilers use the same two functions.
 
 mod access;
+mod admission;
+mod commit;
+mod create;
+mod driver;
 mod engine;
+mod house;
+mod living;
+mod patience;
 mod reach;
+mod reconcile;
 mod sandboxes;
 mod settings;
 mod snapshots;
+mod steady;
+mod tasks;
+mod warm;
 
 pub use access::{Access, NewKey};
 pub use engine::Engine;
 pub use mayfly_core::sandbox::{CreateSandbox, Resize, Timer};
-pub use reach::Reach;
+pub use reach::{Busy, Reach};
 pub use sandboxes::Sandboxes;
 pub use settings::Settings;
 pub use snapshots::Snapshots;

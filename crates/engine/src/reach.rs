@@ -3,18 +3,39 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mayfly_core::Result;
+use mayfly_core::access::{Caller, Permission};
 use mayfly_core::id::SandboxId;
 use mayfly_core::ports::files::Files;
-use mayfly_core::ports::runtime::{Places, Runtime, Usage};
+use mayfly_core::ports::runtime::{Places, Usage};
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
-use mayfly_core::sandbox::Sandbox;
+use mayfly_core::sandbox::{Sandbox, State};
+use mayfly_core::{Code, Error, Result};
+
+use crate::house::{House, need};
+use crate::living::Live;
 
 /// Access to the inside of a sandbox that was started when it was asked for.
 #[derive(Clone, Debug)]
 pub struct Reach {
+    house: Arc<House>,
+    live: Arc<Live>,
     sandbox: Arc<Sandbox>,
-    runtime: Arc<dyn Runtime>,
+}
+
+/// Finds a started sandbox and marks its use.
+pub(crate) fn reach(house: &Arc<House>, caller: &Caller, id_or_name: &str) -> Result<Reach> {
+    need(caller, Permission::WriteSandboxes)?;
+    let live = house.find(caller, id_or_name)?;
+    // Marked before looking, so that a timer that decides after this look sees the use.
+    live.touch(house.now());
+    let sandbox = live.record();
+    if sandbox.state != State::Started {
+        let message = format!("sandbox {} is {}, not started", sandbox.name, sandbox.state);
+        return Err(Error::conflict(message)
+            .with_code(Code::SandboxNotStarted)
+            .with_hint("start it, or wait until it is started"));
+    }
+    Ok(Reach { house: Arc::clone(house), live, sandbox })
 }
 
 impl Reach {
@@ -29,32 +50,58 @@ impl Reach {
     }
 
     /// Runs a program to its end with env = image, sandbox, call (later wins). Counts as use throughout.
-    pub async fn exec(&self, request: ExecRequest) -> Result<ExecOutcome> {
-        self.runtime.exec(self.id(), request).await
+    pub async fn exec(&self, mut request: ExecRequest) -> Result<ExecOutcome> {
+        for (key, value) in &self.sandbox.env {
+            if !request.env.contains_key(key) {
+                request.env.insert(key.clone(), value.clone());
+            }
+        }
+        let _busy = self.busy();
+        self.house.runtime.exec(self.id(), request).await
+    }
+
+    /// Counts as use for as long as it is held, such as a transfer that takes long.
+    pub fn busy(&self) -> Busy {
+        self.live.begin(self.house.now());
+        Busy { house: Arc::clone(&self.house), live: Arc::clone(&self.live) }
     }
 
     /// The file port; give it [`Reach::id`].
     pub fn files(&self) -> &dyn Files {
-        self.runtime.files()
+        self.house.runtime.files()
     }
 
     /// Commands whose output is kept, newest last.
     pub async fn logs(&self) -> Result<Vec<ProcessLog>> {
-        self.runtime.logs(self.id()).await
+        self.house.runtime.logs(self.id()).await
     }
 
     /// Kept output of one command from an offset, at most `max` bytes.
     pub async fn read_log(&self, process: u64, offset: u64, max: usize) -> Result<Bytes> {
-        self.runtime.read_log(self.id(), process, offset, max).await
+        self.house.runtime.read_log(self.id(), process, offset, max).await
     }
 
     /// What it uses.
     pub async fn usage(&self) -> Result<Usage> {
-        self.runtime.usage(self.id()).await
+        self.house.runtime.usage(self.id()).await
     }
 
     /// Home of its default user and its work dir.
     pub async fn places(&self) -> Result<Places> {
-        self.runtime.places(self.id()).await
+        self.house.runtime.places(self.id()).await
+    }
+}
+
+/// A sandbox in use; its idle timers wait.
+#[derive(Debug)]
+#[must_use = "the use ends when this is dropped"]
+pub struct Busy {
+    house: Arc<House>,
+    live: Arc<Live>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.live.end(self.house.now());
     }
 }

@@ -1,57 +1,73 @@
 //! Sandboxes: the verbs of their callers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use mayfly_core::access::Caller;
+use mayfly_core::access::{Caller, Permission};
 use mayfly_core::event::Event;
 use mayfly_core::ports::store::{SandboxPage, SandboxQuery};
-use mayfly_core::sandbox::{CreateSandbox, Resize, Sandbox, Timer};
+use mayfly_core::sandbox::{Command, CreateSandbox, Resize, Sandbox, State, Timer, on_command};
 use mayfly_core::{Error, Result};
 
+use crate::admission;
+use crate::commit::{self, Changed};
+use crate::create;
+use crate::driver;
 use crate::engine::Engine;
+use crate::house::{House, need, not_found};
+use crate::living::Live;
+use crate::patience::{self, Promise};
 
-/// Use cases of sandboxes. Verbs wait at most `Settings::patience` for their transition.
+/// Most rows of a page and most events of an answer.
+const MAX_PAGE: u32 = 200;
+
+/// Use cases of sandboxes. Verbs wait at most `Settings::patience` for their transition and then answer
+/// with the transient state; the transition goes on even when its caller leaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Sandboxes<'a>(pub(crate) &'a Engine);
 
 impl Sandboxes<'_> {
     /// Makes a sandbox, or gives the one that the same idempotency key made.
+    ///
+    /// [`mayfly_core::Kind::NotFound`] for an unknown snapshot, `Conflict` for a taken name, `Limit` naming
+    /// the quota, `Invalid` naming the field, `Unavailable` when the host has no room at the moment.
     pub async fn create(&self, caller: &Caller, wanted: CreateSandbox) -> Result<Sandbox> {
-        let _ = (caller, wanted);
-        Err(Error::unsupported("create"))
+        need(caller, Permission::WriteSandboxes)?;
+        create::create(&self.0.house, caller, wanted).await
     }
 
     /// One sandbox, by id, else by name.
+    #[expect(clippy::unused_async, reason = "a store shared by several servers will be asked here")]
     pub async fn get(&self, caller: &Caller, id_or_name: &str) -> Result<Sandbox> {
-        let _ = (caller, id_or_name);
-        Err(Error::unsupported("get"))
+        self.0.house.find(caller, id_or_name).map(|live| live.shown())
     }
 
-    /// A page of the organization's sandboxes.
+    /// A page of the organization's sandboxes, 1 to 200 rows.
     pub async fn list(&self, caller: &Caller, query: &SandboxQuery) -> Result<SandboxPage> {
-        let _ = (caller, query);
-        Err(Error::unsupported("list"))
+        if !(1..=MAX_PAGE).contains(&query.limit) {
+            return Err(Error::invalid(format!("limit must be 1 to {MAX_PAGE}")));
+        }
+        self.0.house.store.sandboxes(caller.organization, query).await
     }
 
     /// Runs it: from stopped, archived, paused; a started one is returned unchanged.
     pub async fn start(&self, caller: &Caller, id_or_name: &str) -> Result<Sandbox> {
-        self.get(caller, id_or_name).await
+        self.write(caller, id_or_name, |_| Command::Start).await
     }
 
     /// Ends its processes; `force` = without the grace.
     pub async fn stop(&self, caller: &Caller, id_or_name: &str, force: bool) -> Result<Sandbox> {
-        let _ = force;
-        self.get(caller, id_or_name).await
+        self.write(caller, id_or_name, move |_| Command::Stop { force }).await
     }
 
     /// Puts a stopped one away.
     pub async fn archive(&self, caller: &Caller, id_or_name: &str) -> Result<Sandbox> {
-        self.get(caller, id_or_name).await
+        self.write(caller, id_or_name, |_| Command::Archive).await
     }
 
     /// Freezes a started one.
     pub async fn pause(&self, caller: &Caller, id_or_name: &str) -> Result<Sandbox> {
-        self.get(caller, id_or_name).await
+        self.write(caller, id_or_name, |_| Command::Pause).await
     }
 
     /// Leaves a recoverable error, to started or, with `skip_start`, to stopped.
@@ -61,13 +77,17 @@ impl Sandboxes<'_> {
         id_or_name: &str,
         skip_start: bool,
     ) -> Result<Sandbox> {
-        let _ = skip_start;
-        self.get(caller, id_or_name).await
+        self.write(caller, id_or_name, move |_| Command::Recover { skip_start }).await
     }
 
-    /// Deletes it, in every state, repeatedly.
+    /// Deletes it, in every state, repeatedly; one that is already gone is returned as destroyed for as
+    /// long as its record is kept.
     pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<Sandbox> {
-        self.get(caller, id_or_name).await
+        need(caller, Permission::DeleteSandboxes)?;
+        match self.0.house.find(caller, id_or_name) {
+            Ok(live) => self.run(live, |_| Command::Destroy).await,
+            Err(_) => self.destroyed(caller, id_or_name).await,
+        }
     }
 
     /// Changes its size; the disk only grows.
@@ -77,8 +97,11 @@ impl Sandboxes<'_> {
         id_or_name: &str,
         wanted: Resize,
     ) -> Result<Sandbox> {
-        let _ = wanted;
-        self.get(caller, id_or_name).await
+        wanted.check()?;
+        need(caller, Permission::WriteSandboxes)?;
+        let live = self.0.house.find(caller, id_or_name)?;
+        admission::fits(&self.0.house, wanted.apply(live.record().resources))?;
+        self.run(live, move |current| Command::Resize(wanted.apply(current.resources))).await
     }
 
     /// Replaces all its labels.
@@ -88,11 +111,10 @@ impl Sandboxes<'_> {
         id_or_name: &str,
         labels: BTreeMap<String, String>,
     ) -> Result<Sandbox> {
-        let _ = labels;
-        self.get(caller, id_or_name).await
+        self.write(caller, id_or_name, move |_| Command::SetLabels(labels.clone())).await
     }
 
-    /// Sets one of its timers, in minutes.
+    /// Sets one of its timers, in minutes; setting its time to live counts anew.
     pub async fn set_timer(
         &self,
         caller: &Caller,
@@ -100,8 +122,7 @@ impl Sandboxes<'_> {
         timer: Timer,
         minutes: i64,
     ) -> Result<Sandbox> {
-        let _ = (timer, minutes);
-        self.get(caller, id_or_name).await
+        self.write(caller, id_or_name, move |_| Command::SetTimer(timer, minutes)).await
     }
 
     /// Sets whether previews need no token.
@@ -111,23 +132,85 @@ impl Sandboxes<'_> {
         id_or_name: &str,
         public: bool,
     ) -> Result<Sandbox> {
-        let _ = public;
-        self.get(caller, id_or_name).await
+        self.write(caller, id_or_name, move |_| Command::SetPublic(public)).await
     }
 
-    /// Marks a use of it now; kept in memory and written down every few seconds.
+    /// Marks a use of it now; kept in memory and written down every few seconds and at shutdown.
+    #[expect(clippy::unused_async, reason = "a store shared by several servers will be asked here")]
     pub async fn touch(&self, caller: &Caller, id_or_name: &str) -> Result<()> {
-        self.get(caller, id_or_name).await.map(|_| ())
+        need(caller, Permission::WriteSandboxes)?;
+        let house = &self.0.house;
+        house.find(caller, id_or_name)?.touch(house.now());
+        Ok(())
     }
 
-    /// Newest events of a sandbox, newest first; also of one destroyed not long ago.
+    /// Newest events of a sandbox, newest first, at most 200; also of one destroyed not long ago, by id.
     pub async fn events(
         &self,
         caller: &Caller,
         id_or_name: &str,
         limit: u32,
     ) -> Result<Vec<Event>> {
-        let _ = (caller, id_or_name, limit);
-        Err(Error::unsupported("events"))
+        let id = match self.0.house.find(caller, id_or_name) {
+            Ok(live) => live.id(),
+            Err(_) => self.destroyed(caller, id_or_name).await?.id,
+        };
+        self.0.house.store.events(id, limit.min(MAX_PAGE)).await
     }
+
+    async fn write(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        command: impl Fn(&Sandbox) -> Command + Send + Sync + 'static,
+    ) -> Result<Sandbox> {
+        need(caller, Permission::WriteSandboxes)?;
+        let live = self.0.house.find(caller, id_or_name)?;
+        self.run(live, command).await
+    }
+
+    async fn run(
+        &self,
+        live: Arc<Live>,
+        command: impl Fn(&Sandbox) -> Command + Send + Sync + 'static,
+    ) -> Result<Sandbox> {
+        let promise = Promise::default();
+        let house = Arc::clone(&self.0.house);
+        let work = transition(house, live, promise.clone(), command);
+        patience::wait(&self.0.house, &promise, work).await
+    }
+
+    /// The record of a destroyed one, which only its id still leads to.
+    async fn destroyed(&self, caller: &Caller, id: &str) -> Result<Sandbox> {
+        let unknown = || not_found("sandbox", id);
+        let parsed = id.parse().map_err(|_| unknown())?;
+        let kept = self.0.house.store.sandbox(parsed).await?;
+        kept.filter(|kept| {
+            kept.organization == caller.organization && kept.state == State::Destroyed && !kept.warm
+        })
+        .ok_or_else(unknown)
+    }
+}
+
+async fn transition(
+    house: Arc<House>,
+    live: Arc<Live>,
+    promise: Promise,
+    command: impl Fn(&Sandbox) -> Command + Send + Sync,
+) -> Result<Sandbox> {
+    let changed = commit::change(&house, &live, |current, now| {
+        on_command(current, command(current), now)
+            .map_err(|denied| denied.into_error(&current.name))
+    });
+    match changed.await? {
+        Changed::Done(effect) => {
+            promise.written(&live);
+            if let Some(effect) = effect {
+                driver::drive(&house, &live, effect).await?;
+            }
+        }
+        // Only a claim gives a name or a key.
+        Changed::NameTaken | Changed::Repeated(_) => {}
+    }
+    Ok(live.shown())
 }

@@ -43,11 +43,11 @@ impl Default for Settings {
             warm: 0,
             patience: Duration::from_secs(1),
             stop_grace: Duration::from_secs(5),
-            effect_timeout: Duration::from_secs(60),
+            effect_timeout: Duration::from_mins(1),
             timer_tick: Duration::from_secs(1),
             flush_tick: Duration::from_secs(5),
             garbage_tick: Duration::from_secs(30),
-            keep_destroyed: Duration::from_secs(24 * 60 * 60),
+            keep_destroyed: Duration::from_hours(24),
         }
     }
 }

@@ -1,10 +1,24 @@
-//! Snapshots as callers see them.
+//! Snapshots as callers see them, and the one that is always there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use mayfly_core::access::Caller;
+use mayfly_core::id::{OrganizationId, SnapshotId};
+use mayfly_core::limits::Resources;
+use mayfly_core::ports::entropy::Entropy;
+use mayfly_core::ports::runtime::Runtime;
+use mayfly_core::ports::store::Store;
 use mayfly_core::snapshot::Snapshot;
-use mayfly_core::{Error, Result};
+use mayfly_core::time::Moment;
+use mayfly_core::{Error, Kind, Result};
 
+use crate::commit;
 use crate::engine::Engine;
+use crate::house::{House, not_found};
+
+/// Name of the snapshot made of the host's own programs.
+const HOST: &str = "host";
 
 /// Use cases of snapshots.
 #[derive(Clone, Copy, Debug)]
@@ -13,13 +27,100 @@ pub struct Snapshots<'a>(pub(crate) &'a Engine);
 impl Snapshots<'_> {
     /// Snapshots that the caller's organization sees.
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Snapshot>> {
-        let _ = caller;
-        Err(Error::unsupported("snapshots"))
+        self.0.house.store.snapshots(caller.organization).await
     }
 
     /// One of them, by id, else by name.
     pub async fn get(&self, caller: &Caller, id_or_name: &str) -> Result<Snapshot> {
-        let _ = (caller, id_or_name);
-        Err(Error::unsupported("snapshots"))
+        let snapshot = find(&self.0.house, caller.organization, id_or_name).await?;
+        Ok(Snapshot::clone(&snapshot))
     }
+}
+
+/// Snapshots seen so far; they never change once made, except `host` at start.
+#[derive(Debug, Default)]
+pub(crate) struct SnapshotCache(RwLock<HashMap<SnapshotId, Arc<Snapshot>>>);
+
+impl SnapshotCache {
+    /// The snapshot of this id, whoever owns it.
+    pub(crate) async fn by_id(&self, house: &House, id: SnapshotId) -> Result<Arc<Snapshot>> {
+        if let Some(snapshot) = self.look(|snapshot| snapshot.id == id) {
+            return Ok(snapshot);
+        }
+        let snapshot = house.store.snapshot(id).await?.ok_or_else(|| {
+            Error::new(Kind::Internal, format!("snapshot {id} of a sandbox is gone"))
+        })?;
+        Ok(self.keep(snapshot))
+    }
+
+    /// Those kept at the moment.
+    pub(crate) fn all(&self) -> Vec<Arc<Snapshot>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn keep(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
+        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(snapshot.id, Arc::clone(&snapshot));
+        snapshot
+    }
+
+    fn look(&self, fits: impl Fn(&Snapshot) -> bool) -> Option<Arc<Snapshot>> {
+        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        kept.values().find(|snapshot| fits(snapshot)).cloned()
+    }
+}
+
+/// The snapshot that the organization sees under this id, else under this name.
+pub(crate) async fn find(
+    house: &House,
+    organization: OrganizationId,
+    id_or_name: &str,
+) -> Result<Arc<Snapshot>> {
+    let id = id_or_name.parse::<SnapshotId>().ok();
+    let sees = |snapshot: &Snapshot| {
+        snapshot.organization.is_none_or(|owner| owner == organization)
+            && (Some(snapshot.id) == id || snapshot.name == id_or_name)
+    };
+    if let Some(snapshot) = house.snapshots.look(sees) {
+        return Ok(snapshot);
+    }
+    let all = house.store.snapshots(organization).await?;
+    let found = all
+        .iter()
+        .find(|snapshot| Some(snapshot.id) == id)
+        .or_else(|| all.iter().find(|snapshot| snapshot.name == id_or_name));
+    let found = found.ok_or_else(|| not_found("snapshot", id_or_name))?;
+    Ok(house.snapshots.keep(found.clone()))
+}
+
+/// The `host` snapshot as the host stands now, and whether it is another than last time.
+pub(crate) async fn host(
+    store: &dyn Store,
+    runtime: &dyn Runtime,
+    entropy: &dyn Entropy,
+    organization: OrganizationId,
+    now: Moment,
+) -> Result<(Snapshot, bool)> {
+    let source = runtime.host_source().await?;
+    let known = store.snapshots(organization).await?;
+    let known = known.into_iter().find(|known| known.name == HOST && known.organization.is_none());
+    let snapshot = match known {
+        Some(known) if known.source == source => return Ok((known, false)),
+        Some(known) => Snapshot { source, ..known },
+        None => Snapshot {
+            id: SnapshotId::from_uuid(entropy.uuid()),
+            organization: None,
+            name: HOST.to_owned(),
+            source,
+            resources: Resources::DEFAULT,
+            user: "root".to_owned(),
+            workdir: None,
+            env: std::collections::BTreeMap::new(),
+            created_at: now.wall,
+            last_used_at: None,
+        },
+    };
+    commit::put_snapshot(store, &snapshot).await?;
+    Ok((snapshot, true))
 }

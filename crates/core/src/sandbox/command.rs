@@ -121,6 +121,23 @@ pub enum Effect {
     Destroy,
 }
 
+impl Effect {
+    /// The transient state that this effect ends; in any other state it was overtaken.
+    pub const fn state(&self) -> State {
+        match self {
+            Self::Create => State::Creating,
+            Self::Start | Self::Restart => State::Starting,
+            Self::Stop { .. } => State::Stopping,
+            Self::Archive => State::Archiving,
+            Self::Restore => State::Restoring,
+            Self::Freeze => State::Pausing,
+            Self::Thaw => State::Resuming,
+            Self::Resize { .. } => State::Resizing,
+            Self::Destroy => State::Destroying,
+        }
+    }
+}
+
 /// What a decision leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {

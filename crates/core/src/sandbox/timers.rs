@@ -63,8 +63,9 @@ pub(super) fn set(mut timers: Timers, timer: Timer, minutes: i64) -> Result<Time
     Ok(timers)
 }
 
-/// The command that time asks for now, if any. Unclaimed warm sandboxes have no timers.
-pub fn due(sandbox: &Sandbox, now: Moment) -> Option<Command> {
+/// The command that time asks for now, if any; `used` is its last use as far as it is known, which the
+/// record may not hold yet. Unclaimed warm sandboxes have no timers.
+pub fn due(sandbox: &Sandbox, used: Moment, now: Moment) -> Option<Command> {
     let timers = &sandbox.timers;
     if sandbox.warm || matches!(sandbox.state, State::Destroying | State::Destroyed) {
         return None;
@@ -74,10 +75,10 @@ pub fn due(sandbox: &Sandbox, now: Moment) -> Option<Command> {
     }
     match sandbox.state {
         State::Started => {
-            if timers.auto_stop > 0 && over(sandbox.last_activity, timers.auto_stop, now) {
+            if timers.auto_stop > 0 && over(used, timers.auto_stop, now) {
                 return Some(Command::Stop { force: false });
             }
-            if timers.auto_pause > 0 && over(sandbox.last_activity, timers.auto_pause, now) {
+            if timers.auto_pause > 0 && over(used, timers.auto_pause, now) {
                 return Some(Command::Pause);
             }
             None

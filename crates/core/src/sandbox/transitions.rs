@@ -63,8 +63,13 @@ pub fn on_fact(sandbox: &Sandbox, fact: Fact, now: Moment) -> Step {
         (Creating, Fact::Created) | (Starting, Fact::Started) | (Resuming, Fact::Thawed) => {
             settle(sandbox, Started, now)
         }
-        (Stopping | Creating | Starting | Started | Paused, Fact::FoundStopped)
-        | (Stopping, Fact::Stopped | Fact::Exited { .. }) => stopped(sandbox, now),
+        (Stopping, Fact::Stopped | Fact::Exited { .. } | Fact::FoundStopped) => {
+            stopped(sandbox, None, now)
+        }
+        (Started | Paused, Fact::FoundStopped) => {
+            let reason = "its processes ended while the server was away".to_owned();
+            stopped(sandbox, Some(reason), now)
+        }
         (Archiving, Fact::Archived) => settle(sandbox, Archived, now),
         (Restoring, Fact::Restored) => act(sandbox, Starting, Desired::Started, Effect::Start, now),
         (Pausing, Fact::Frozen) => settle(sandbox, Paused, now),
@@ -99,7 +104,6 @@ pub fn on_fact(sandbox: &Sandbox, fact: Fact, now: Moment) -> Step {
             | Fact::Resized(_)
             | Fact::Exited { .. }
             | Fact::FoundStopped
-            | Fact::Lost
             | Fact::Failed { .. },
         ) => unchanged(sandbox),
     }
@@ -283,8 +287,9 @@ fn broken(sandbox: &Sandbox, reason: String, recoverable: bool, now: Moment) -> 
 }
 
 /// Stopped; one that is ephemeral is deleted on stop.
-fn stopped(sandbox: &Sandbox, now: Moment) -> Step {
-    let step = settle(sandbox, State::Stopped, now);
+fn stopped(sandbox: &Sandbox, reason: Option<String>, now: Moment) -> Step {
+    let mut step = settle(sandbox, State::Stopped, now);
+    step.next.error_reason = reason;
     if sandbox.timers.auto_delete == 0 || sandbox.warm { destroy(&step.next, now) } else { step }
 }
 

@@ -1,0 +1,188 @@
+//! Making a sandbox: claimed from the warm pool where one fits, else made anew.
+
+use std::sync::Arc;
+
+use mayfly_core::access::Caller;
+use mayfly_core::id::SandboxId;
+use mayfly_core::limits::Resources;
+use mayfly_core::sandbox::{Claim, Command, CreateSandbox, Desired, Effect, Sandbox, State};
+use mayfly_core::snapshot::Snapshot;
+use mayfly_core::{Error, Result};
+
+use crate::admission::{self, admit};
+use crate::commit::{self, Added};
+use crate::driver;
+use crate::house::House;
+use crate::living::Live;
+use crate::patience::{self, Promise};
+use crate::snapshots;
+use crate::warm::{self, Claimed};
+
+/// Makes a sandbox for a caller.
+pub(crate) async fn create(
+    house: &Arc<House>,
+    caller: &Caller,
+    wanted: CreateSandbox,
+) -> Result<Sandbox> {
+    wanted.check()?;
+    let named = wanted.snapshot.as_deref().unwrap_or(&house.settings.default_snapshot);
+    let snapshot = snapshots::find(house, caller.organization, named).await?;
+    let resources = wanted.resources(snapshot.resources);
+    admission::fits(house, resources)?;
+    let promise = Promise::default();
+    let work = {
+        let (house, caller, promise) = (Arc::clone(house), caller.clone(), promise.clone());
+        async move {
+            let make = Make { wanted, snapshot, resources, caller };
+            make.run(&house, &promise).await
+        }
+    };
+    patience::wait(house, &promise, work).await
+}
+
+struct Make {
+    wanted: CreateSandbox,
+    snapshot: Arc<Snapshot>,
+    resources: Resources,
+    caller: Caller,
+}
+
+impl Make {
+    async fn run(self, house: &Arc<House>, promise: &Promise) -> Result<Sandbox> {
+        if self.warm_fits() {
+            let claim = |id| self.claim(house, id);
+            match warm::claim(house, self.snapshot.id, self.resources, claim).await? {
+                Claimed::Yes(live, None) => return Ok(live.shown()),
+                Claimed::Yes(live, Some(effect)) => {
+                    return self.drive(house, promise, live, effect).await;
+                }
+                Claimed::NameTaken => return Err(self.name_taken()),
+                Claimed::Repeated(made) => return Ok(repeated(house, *made)),
+                Claimed::NoneReady => {}
+            }
+        }
+        let room = admit(house, self.resources)?;
+        let added = commit::insert(house, self.record(house)).await?;
+        drop(room);
+        match added {
+            Added::New(live) => self.drive(house, promise, live, Effect::Create).await,
+            Added::NameTaken => Err(self.name_taken()),
+            Added::Repeated(made) => Ok(repeated(house, *made)),
+        }
+    }
+
+    /// Waits for it to be ready. What fails while its caller still waits is taken away again; what fails
+    /// after the caller was answered stays, in `error`, for the caller to see.
+    async fn drive(
+        &self,
+        house: &Arc<House>,
+        promise: &Promise,
+        live: Arc<Live>,
+        effect: Effect,
+    ) -> Result<Sandbox> {
+        promise.written(&live);
+        let Err(error) = driver::drive(house, &live, effect).await else {
+            return Ok(live.shown());
+        };
+        if !promise.answered() {
+            let house = Arc::clone(house);
+            let undo =
+                async move { driver::command(&house, &live, |_| Some(Command::Destroy)).await };
+            if let Err(error) = undo.await {
+                tracing::warn!(%error, "could not take back a sandbox that failed to be made");
+            }
+        }
+        Err(error)
+    }
+
+    /// Whether nothing asked for needs another make than the pool's.
+    fn warm_fits(&self) -> bool {
+        self.wanted.user.as_ref().is_none_or(|user| *user == self.snapshot.user)
+    }
+
+    fn claim(&self, house: &House, id: SandboxId) -> Claim {
+        Claim {
+            organization: self.caller.organization,
+            name: self.name(id),
+            snapshot_name: self.snapshot.name.clone(),
+            env: self.wanted.env.clone(),
+            labels: self.wanted.labels.clone(),
+            public: self.wanted.public,
+            target: self.target(house),
+            resources: self.resources,
+            timers: self.wanted.timers,
+            idempotency_key: self.wanted.idempotency_key.clone(),
+        }
+    }
+
+    fn record(&self, house: &House) -> Sandbox {
+        let id = SandboxId::from_uuid(house.entropy.uuid());
+        let wanted = &self.wanted;
+        Sandbox {
+            organization: self.caller.organization,
+            name: self.name(id),
+            user: wanted.user.clone().unwrap_or_else(|| self.snapshot.user.clone()),
+            env: wanted.env.clone(),
+            labels: wanted.labels.clone(),
+            public: wanted.public,
+            target: self.target(house),
+            resources: self.resources,
+            timers: wanted.timers,
+            idempotency_key: wanted.idempotency_key.clone(),
+            ..blank(house, id, &self.snapshot)
+        }
+    }
+
+    fn name(&self, id: SandboxId) -> String {
+        self.wanted.name.clone().unwrap_or_else(|| id.to_string())
+    }
+
+    fn target(&self, house: &House) -> String {
+        self.wanted.target.clone().unwrap_or_else(|| house.settings.target.clone())
+    }
+
+    fn name_taken(&self) -> Error {
+        let name = self.wanted.name.as_deref().unwrap_or_default();
+        Error::conflict(format!("a sandbox named {name} already exists"))
+            .with_hint("choose another name, or delete that sandbox first")
+    }
+}
+
+/// A record of a new sandbox of this snapshot, all else at its default.
+pub(crate) fn blank(house: &House, id: SandboxId, snapshot: &Snapshot) -> Sandbox {
+    let now = house.now();
+    Sandbox {
+        id,
+        organization: house.organization,
+        name: id.to_string(),
+        snapshot: snapshot.id,
+        snapshot_name: snapshot.name.clone(),
+        user: snapshot.user.clone(),
+        env: std::collections::BTreeMap::new(),
+        labels: std::collections::BTreeMap::new(),
+        public: false,
+        target: house.settings.target.clone(),
+        resources: snapshot.resources,
+        profile: house.runtime.profile(),
+        state: State::Creating,
+        desired: Desired::Started,
+        resume_to: None,
+        error_reason: None,
+        recoverable: false,
+        timers: mayfly_core::sandbox::Timers::default(),
+        created: now,
+        ttl_from: now,
+        last_activity: now,
+        stopped_since: None,
+        updated_at: now.wall,
+        server: house.server,
+        idempotency_key: None,
+        warm: false,
+        version: 0,
+    }
+}
+
+/// What the first call with this key made, as it is now.
+fn repeated(house: &House, made: Sandbox) -> Sandbox {
+    house.living.get(made.id).map_or(made, |live| live.shown())
+}

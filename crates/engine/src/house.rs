@@ -1,0 +1,75 @@
+//! What all use cases share.
+
+use std::sync::Arc;
+
+use mayfly_core::access::{Caller, Permission};
+use mayfly_core::id::{OrganizationId, ServerId};
+use mayfly_core::ports::entropy::Entropy;
+use mayfly_core::ports::runtime::Runtime;
+use mayfly_core::ports::store::Store;
+use mayfly_core::time::Moment;
+use mayfly_core::{Error, Kind, Result};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::access::KeyCache;
+use crate::living::{Live, Living};
+use crate::settings::Settings;
+use crate::snapshots::SnapshotCache;
+use crate::steady::Steady;
+use crate::tasks::Tasks;
+use crate::warm::Pool;
+
+/// Most transitions that timers and reconcilers have under way at once.
+pub(crate) const BACKGROUND: usize = 16;
+
+/// The engine's inside.
+#[derive(Debug)]
+pub(crate) struct House {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) clock: Steady,
+    pub(crate) settings: Settings,
+    pub(crate) server: ServerId,
+    pub(crate) organization: OrganizationId,
+    pub(crate) living: Arc<Living>,
+    pub(crate) snapshots: SnapshotCache,
+    pub(crate) keys: KeyCache,
+    pub(crate) pool: Pool,
+    pub(crate) tasks: Tasks,
+    /// Room for transitions that no caller waits for.
+    pub(crate) background: Semaphore,
+    /// Wakes the warm pool's reconciler.
+    pub(crate) warm_nudge: Notify,
+}
+
+impl House {
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// The caller's sandbox; another organization's is as unknown as none.
+    pub(crate) fn find(&self, caller: &Caller, id_or_name: &str) -> Result<Arc<Live>> {
+        self.living
+            .find(caller.organization, id_or_name)
+            .ok_or_else(|| not_found("sandbox", id_or_name))
+    }
+}
+
+/// Refuses a caller without the permission.
+pub(crate) fn need(caller: &Caller, permission: Permission) -> Result<()> {
+    if caller.may(permission) {
+        return Ok(());
+    }
+    let error = Error::new(
+        Kind::Denied,
+        format!("this API key lacks the permission {}", permission.as_str()),
+    );
+    Err(error.with_hint("use a key that has it, or ask an administrator for one"))
+}
+
+/// The same words for unknown and for another organization's.
+pub(crate) fn not_found(noun: &str, id_or_name: &str) -> Error {
+    let shown: String = id_or_name.chars().take(255).collect();
+    Error::not_found(format!("{noun} {shown} not found"))
+}

@@ -1,0 +1,17 @@
+//! Writes down last uses, which are kept in memory in between.
+
+use std::sync::Arc;
+
+use crate::commit;
+use crate::house::House;
+
+/// Writes those that are newer than what was written.
+pub(crate) async fn pass(house: Arc<House>) {
+    let now = house.now();
+    for live in house.living.all() {
+        let Some(used) = live.take_unflushed(now) else { continue };
+        if let Err(error) = commit::touch(&house, live.id(), used).await {
+            tracing::warn!(sandbox = %live.id(), %error, "last use was not written down");
+        }
+    }
+}

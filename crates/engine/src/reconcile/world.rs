@@ -1,0 +1,104 @@
+//! Compares the records with what the runtime has: at start and every now and then.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mayfly_core::Result;
+use mayfly_core::ports::runtime::Observed;
+use mayfly_core::sandbox::Step;
+use mayfly_core::sandbox::{Command, Desired, Fact, Sandbox, State, on_fact};
+
+use crate::commit::{self, Changed};
+use crate::driver;
+use crate::house::House;
+use crate::living::Live;
+
+/// Adopts what is as it should be, takes note of what is not, takes up transitions that nobody drives,
+/// and reaps what no record knows.
+pub(crate) async fn compare(house: &Arc<House>) -> Result<()> {
+    // Records first: what is in the world without a record is then surely unknown, because a record is
+    // written before its sandbox is made and leaves after it is gone.
+    let before: Vec<(Arc<Live>, Arc<Sandbox>)> =
+        house.living.all().into_iter().map(|live| (Arc::clone(&live), live.record())).collect();
+    let observed: HashMap<_, _> =
+        house.runtime.list().await?.into_iter().map(|seen| (seen.id, seen)).collect();
+    for (live, record) in before {
+        settle(house, &live, &record, observed.get(&record.id)).await?;
+    }
+    for id in observed.into_keys() {
+        if house.living.get(id).is_none() {
+            reap(house, id);
+        }
+    }
+    Ok(())
+}
+
+/// What a record that lasts has to learn from the world.
+fn deviation(record: &Sandbox, observed: Option<&Observed>) -> Option<Fact> {
+    match (record.state, observed) {
+        (State::Started | State::Paused | State::Stopped | State::Archived, None) => {
+            Some(Fact::Lost)
+        }
+        (State::Started | State::Paused, Some(seen)) if !seen.running => Some(Fact::FoundStopped),
+        _ => None,
+    }
+}
+
+async fn settle(
+    house: &Arc<House>,
+    live: &Arc<Live>,
+    record: &Arc<Sandbox>,
+    observed: Option<&Observed>,
+) -> Result<()> {
+    if record.state.is_transient() {
+        if live.lane.try_lock().is_ok() {
+            background(house, driver::resume(Arc::clone(house), Arc::clone(live)));
+        }
+        return Ok(());
+    }
+    if record.state == State::Error && record.desired == Desired::Destroyed {
+        let (work, live) = (Arc::clone(house), Arc::clone(live));
+        background(house, async move {
+            let again = |current: &Sandbox| {
+                (current.desired == Desired::Destroyed).then_some(Command::Destroy)
+            };
+            if let Err(error) = driver::command(&work, &live, again).await {
+                tracing::warn!(sandbox = %live.id(), %error, "still not destroyed");
+            }
+        });
+        return Ok(());
+    }
+    if record.state == State::Started && observed.is_some_and(|seen| seen.running && seen.frozen) {
+        return driver::thaw(house, live).await;
+    }
+    let Some(fact) = deviation(record, observed) else { return Ok(()) };
+    tracing::warn!(sandbox = %record.id, state = %record.state, ?fact, "record and world differ");
+    let changed = commit::change(house, live, |current, now| {
+        if current.version == record.version {
+            return Ok(on_fact(current, fact.clone(), now));
+        }
+        Ok(Step { next: current.clone(), effect: None })
+    });
+    if let Changed::Done(Some(_)) = changed.await? {
+        background(house, driver::resume(Arc::clone(house), Arc::clone(live)));
+    }
+    Ok(())
+}
+
+fn reap(house: &Arc<House>, id: mayfly_core::id::SandboxId) {
+    let work = Arc::clone(house);
+    background(house, async move {
+        tracing::info!(sandbox = %id, "reaping a sandbox without a record");
+        if let Err(error) = driver::reap(&work, id).await {
+            tracing::warn!(sandbox = %id, %error, "not reaped; the next round tries again");
+        }
+    });
+}
+
+fn background(house: &Arc<House>, work: impl Future<Output = ()> + Send + 'static) {
+    let room = Arc::clone(house);
+    house.tasks.spawn(async move {
+        let Ok(_room) = room.background.acquire().await else { return };
+        work.await;
+    });
+}
