@@ -3,7 +3,7 @@
 //! The place is the root of the mount, because it stays the same over restarts whatever session starts
 //! the server; unless our own group was delegated to us (systemd's `Delegate=`), which is then the only
 //! place that is ours. In v2 a group with processes cannot hand controllers down, so a server in a
-//! delegated group moves itself into a child first.
+//! delegated group moves itself into a child first; that child goes with the delegated group.
 
 use std::fs;
 use std::io;

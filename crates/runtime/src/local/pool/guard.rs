@@ -2,12 +2,17 @@
 
 use std::os::fd::AsFd;
 
+use mayfly_core::id::SandboxId;
 use mayfly_core::{Error, Result};
 
-use super::{failed, unavailable};
+use super::{Pool, failed, unavailable};
 
 /// New sandboxes are refused from this share of the pool on, percent.
 const REFUSE_PERCENT: u64 = 80;
+/// From this share on the limits of living sandboxes are lowered, percent.
+const TIGHTEN_PERCENT: u64 = 90;
+/// What a sandbox may still write after its limit was lowered, bytes.
+const TIGHTENED_ROOM: u64 = 64 << 20;
 
 /// What must stay free, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +50,34 @@ impl Headroom {
 
     /// Whether one more sandbox may be made; [`mayfly_core::Kind::Unavailable`] says what is short.
     pub fn admit(&self, reserve: Reserve) -> Result<()> {
-        let used = self.pool_size.saturating_sub(self.pool_free);
-        let after = u128::from(used.saturating_add(reserve.sandbox)) * 100;
-        if after >= u128::from(self.pool_size) * u128::from(REFUSE_PERCENT) {
+        if self.reaches(REFUSE_PERCENT, reserve.sandbox) {
             return Err(short("the storage pool", self.pool_free));
         }
         if self.host_free < reserve.host {
             return Err(short("the disk of the data directory", self.host_free));
         }
         Ok(())
+    }
+
+    /// Whether the limits of living sandboxes must be lowered with [`Pool::tighten_sandbox`], so that
+    /// overcommitted ones cannot fill the pool for the others.
+    pub fn is_critical(&self) -> bool {
+        self.reaches(TIGHTEN_PERCENT, 0)
+    }
+
+    fn reaches(&self, percent: u64, more: u64) -> bool {
+        let used = self.pool_size.saturating_sub(self.pool_free).saturating_add(more);
+        u128::from(used) * 100 >= u128::from(self.pool_size) * u128::from(percent)
+    }
+}
+
+impl Pool {
+    /// Lowers a sandbox's limit to its use and 64 MiB, never above `disk_bytes`, its full size; gives the
+    /// limit that holds now. [`Pool::resize_sandbox`] restores it.
+    pub fn tighten_sandbox(&self, id: SandboxId, disk_bytes: u64) -> Result<u64> {
+        let limit = self.sandbox_usage(id)?.saturating_add(TIGHTENED_ROOM).min(disk_bytes);
+        self.resize_sandbox(id, limit)?;
+        Ok(limit)
     }
 }
 
@@ -84,6 +108,14 @@ mod tests {
         assert!(!check(210, 100), "80 % with the headroom of the new one");
         assert!(!check(0, 100));
         assert!(!check(1000, 99), "below the host's reserve");
+    }
+
+    #[test]
+    fn limits_are_lowered_from_nine_tenths_on() {
+        let critical =
+            |pool_free| Headroom { pool_size: 1000, pool_free, host_free: 0 }.is_critical();
+        assert!(!critical(101));
+        assert!(critical(100));
     }
 
     #[test]

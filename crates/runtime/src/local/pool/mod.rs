@@ -21,6 +21,7 @@ use crate::sys::btrfs;
 pub mod guard;
 pub mod loop_file;
 mod place;
+pub mod probe;
 pub mod sandbox_folder;
 pub mod subvolume;
 

@@ -229,6 +229,39 @@ fn opening_again_finds_the_same_pool() {
         Headroom::measure(again.root(), File::open(fixture.folder.path()).unwrap()).unwrap();
     assert!(headroom.pool_size >= 400 * MIB && headroom.pool_free > 300 * MIB, "{headroom:?}");
     headroom.admit(Reserve::default()).unwrap();
+    let Place::File(file) = place(fixture.folder.path()).unwrap() else {
+        panic!("an existing pool file is kept");
+    };
+    assert!(loop_file::attach(&file).unwrap().reused, "the mount keeps the device");
+}
+
+#[test]
+fn a_tightened_sandbox_keeps_its_files_and_some_room() {
+    let Some(fixture) = fixture() else { return };
+    fixture.pool.make_sandbox(id(1), 300 * MIB).unwrap();
+    let upper = fixture.path(id(1)).join("upper");
+    assert_eq!(fill(&upper.join("first"), 20 * MIB).1, None);
+    let limit = fixture.pool.tighten_sandbox(id(1), 300 * MIB).unwrap();
+    assert!((84 * MIB..86 * MIB).contains(&limit), "{limit}");
+    let (written, refusal) = fill(&upper.join("second"), 200 * MIB);
+    assert_eq!(refusal, Some(ErrorKind::QuotaExceeded));
+    assert!((60 * MIB..=64 * MIB).contains(&written), "{written}");
+    assert_eq!(fixture.pool.tighten_sandbox(id(1), 30 * MIB).unwrap(), 30 * MIB);
+}
+
+#[test]
+fn the_probe_overruns_a_quota_and_leaves_nothing() {
+    use mayfly_core::ports::runtime::LayerState;
+    let absent = unavailable("no pool").with_hint("make one");
+    let layer = probe::layer(Err(&absent));
+    assert_eq!((layer.state, layer.remedy.as_deref()), (LayerState::Absent, Some("make one")));
+    let Some(fixture) = fixture() else { return };
+    let layer = probe::layer(Ok(&fixture.pool));
+    assert_eq!(layer.state, LayerState::Holds, "{layer:?}");
+    let mut left: Vec<_> =
+        fs::read_dir(&fixture.mounted.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["layers", "sandboxes"]);
 }
 
 #[test]
