@@ -162,12 +162,16 @@ unsafe fn call<const OP: Opcode, T>(fd: impl AsFd, value: &mut T) -> io::Result<
 /// Makes a subvolume; with `limit` its quota group has that limit in bytes from the first moment.
 ///
 /// `AlreadyExists` when the name is taken; quotas must be on for a limit to count.
-pub fn create_subvolume(folder: impl AsFd, name: &str, limit: Option<u64>) -> io::Result<()> {
+pub(crate) fn create_subvolume(
+    folder: impl AsFd,
+    name: &str,
+    limit: Option<u64>,
+) -> io::Result<()> {
     VolumeArgs::named(name)?.run::<CREATE>(folder, limit)
 }
 
 /// Takes a copy-on-write snapshot of the subvolume `source` under `name`, with a limit as above.
-pub fn snapshot(
+pub(crate) fn snapshot(
     source: impl AsFd,
     folder: impl AsFd,
     name: &str,
@@ -181,19 +185,19 @@ pub fn snapshot(
 }
 
 /// Deletes a subvolume by name; the kernel frees its space in the background.
-pub fn delete_subvolume(folder: impl AsFd, name: &str) -> io::Result<()> {
+pub(crate) fn delete_subvolume(folder: impl AsFd, name: &str) -> io::Result<()> {
     VolumeArgs::named(name)?.run::<DESTROY>(folder, None)
 }
 
 /// Turns quotas on: simple ones, or ordinary quota groups. Idempotent.
-pub fn enable_quota(root: impl AsFd, simple: bool) -> io::Result<()> {
+pub(crate) fn enable_quota(root: impl AsFd, simple: bool) -> io::Result<()> {
     let mut args = [if simple { QUOTA_ENABLE_SIMPLE } else { QUOTA_ENABLE }, 0];
     // SAFETY: the kernel reads and writes `btrfs_ioctl_quota_ctl_args`, two 64-bit numbers.
     unsafe { call::<QUOTA, _>(root, &mut args) }
 }
 
 /// Limits the subvolume that `subvolume` lies in, in bytes; `None` removes the limit.
-pub fn set_limit(subvolume: impl AsFd, bytes: Option<u64>) -> io::Result<()> {
+pub(crate) fn set_limit(subvolume: impl AsFd, bytes: Option<u64>) -> io::Result<()> {
     // Group 0 means the one of the subvolume behind the descriptor.
     let mut args = LimitArgs { group: 0, limit: RawLimit::referenced(bytes) };
     // SAFETY: `LimitArgs` has the layout of `btrfs_ioctl_qgroup_limit_args` and holds no pointer.
@@ -201,7 +205,7 @@ pub fn set_limit(subvolume: impl AsFd, bytes: Option<u64>) -> io::Result<()> {
 }
 
 /// Removes the quota group of a subvolume that is gone; `ResourceBusy` while it still holds space.
-pub fn delete_quota_group(root: impl AsFd, subvolume_id: u64) -> io::Result<()> {
+pub(crate) fn delete_quota_group(root: impl AsFd, subvolume_id: u64) -> io::Result<()> {
     let mut args = [0, subvolume_id];
     // SAFETY: the kernel reads `btrfs_ioctl_qgroup_create_args`, two 64-bit numbers.
     unsafe { call::<GROUP_CREATE, _>(root, &mut args) }
@@ -210,7 +214,7 @@ pub fn delete_quota_group(root: impl AsFd, subvolume_id: u64) -> io::Result<()> 
 /// Writes everything back and wakes the kernel's cleaner, which frees deleted subvolumes.
 ///
 /// A plain sync does not wake it; without this it runs only once per commit interval.
-pub fn sync(root: impl AsFd) -> io::Result<()> {
+pub(crate) fn sync(root: impl AsFd) -> io::Result<()> {
     // SAFETY: BTRFS_IOC_SYNC takes no argument.
     let request = unsafe { NoArg::<SYNC>::new() };
     // SAFETY: as above; the kernel answers ENOTTY when the file system is not btrfs.
@@ -218,7 +222,7 @@ pub fn sync(root: impl AsFd) -> io::Result<()> {
 }
 
 /// Number of the subvolume that the descriptor lies in.
-pub fn subvolume_id(fd: impl AsFd) -> io::Result<u64> {
+pub(crate) fn subvolume_id(fd: impl AsFd) -> io::Result<u64> {
     let mut args = LookupArgs { tree: 0, object: ROOT_INODE, name: [0; 4080] };
     // SAFETY: `LookupArgs` has the layout of `btrfs_ioctl_ino_lookup_args` and holds no pointer.
     unsafe { call::<LOOKUP, _>(fd, &mut args)? };
@@ -226,7 +230,7 @@ pub fn subvolume_id(fd: impl AsFd) -> io::Result<u64> {
 }
 
 /// Whether a subvolume of this number lives; a deleted one does not, even while it is being freed.
-pub fn subvolume_lives(root: impl AsFd, id: u64) -> io::Result<bool> {
+pub(crate) fn subvolume_lives(root: impl AsFd, id: u64) -> io::Result<bool> {
     let mut args = SearchArgs {
         tree: id,
         objects: [0, u64::MAX],
@@ -244,7 +248,7 @@ pub fn subvolume_lives(root: impl AsFd, id: u64) -> io::Result<bool> {
 }
 
 /// Identity of the file system, as `/sys/fs/btrfs` spells it.
-pub fn file_system_id(fd: impl AsFd) -> io::Result<String> {
+pub(crate) fn file_system_id(fd: impl AsFd) -> io::Result<String> {
     let mut args = InfoArgs { max_id: 0, devices: 0, fsid: [0; 16], rest: [0; 992] };
     // SAFETY: `InfoArgs` has the layout of `btrfs_ioctl_fs_info_args` and holds no pointer.
     unsafe { call::<INFO, _>(fd, &mut args)? };

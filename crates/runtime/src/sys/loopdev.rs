@@ -82,7 +82,7 @@ unsafe impl Ioctl for GetFree {
 }
 
 /// Number of a loop device that nobody uses at this moment; another process may take it first.
-pub fn free_number(control: impl AsFd) -> io::Result<u32> {
+pub(crate) fn free_number(control: impl AsFd) -> io::Result<u32> {
     // SAFETY: `GetFree` passes no pointer; a wrong descriptor answers ENOTTY.
     unsafe { ioctl(control, GetFree) }.map_err(io::Error::from)
 }
@@ -90,7 +90,7 @@ pub fn free_number(control: impl AsFd) -> io::Result<u32> {
 /// Puts a file behind a free loop device. It detaches itself when the last user closes it.
 ///
 /// `ResourceBusy` when the device was taken meanwhile. With `direct` the host's page cache is passed by.
-pub fn configure(device: impl AsFd, file: impl AsFd, direct: bool) -> io::Result<()> {
+pub(crate) fn configure(device: impl AsFd, file: impl AsFd, direct: bool) -> io::Result<()> {
     let fd = u32::try_from(file.as_fd().as_raw_fd())
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut config = Config { fd, block_size: 0, info: Info::EMPTY, reserved: [0; 8] };
@@ -102,7 +102,7 @@ pub fn configure(device: impl AsFd, file: impl AsFd, direct: bool) -> io::Result
 }
 
 /// Device and inode number of the file behind a loop device; an error when it has none.
-pub fn backing(device: impl AsFd) -> io::Result<(u64, u64)> {
+pub(crate) fn backing(device: impl AsFd) -> io::Result<(u64, u64)> {
     let mut info = Info::EMPTY;
     // SAFETY: LOOP_GET_STATUS64 writes a `loop_info64`, whose layout `Info` has.
     let request = unsafe { Updater::<GET_STATUS, Info>::new(&mut info) };
