@@ -25,7 +25,7 @@ print(f'Python {sys.version_info.major}.{sys.version_info.minor} says the square
 /// Builds and starts a server, walks through its main job, and looks for what is left.
 pub(crate) fn run() -> Result<()> {
     println!("mayfly demo: an isolated computer from start to end, over HTTP\n");
-    setup::run_all()?;
+    setup::for_running()?;
     println!("  building the server (the first time takes minutes) ...");
     let start = Instant::now();
     let program = server::build("dev")?;

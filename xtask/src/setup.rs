@@ -40,8 +40,13 @@ const PYTHON_SDKS: &[(&str, &str)] =
     &[("python-new", "daytona==0.226.1"), ("python-old", "daytona==0.190.0")];
 const NODE_SDK: (&str, &str) = ("node", "@daytonaio/sdk@0.218.0");
 
-/// Installs whatever is missing and says which part runs.
-pub(crate) fn run_all() -> Result<()> {
+/// Installs what running the server needs, besides a compiler: seconds on a fresh machine.
+pub(crate) fn for_running() -> Result<()> {
+    packages()
+}
+
+/// Installs whatever is missing for tests, too, and says which part runs: minutes on a fresh machine.
+pub(crate) fn for_testing() -> Result<()> {
     packages()?;
     for (verb, tool) in CARGO_TOOLS {
         part(
@@ -72,7 +77,7 @@ pub(crate) fn run_all() -> Result<()> {
 /// The verb `setup`.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
-    run_all()?;
+    for_testing()?;
     println!("set up: everything is there, {}", seconds(start.elapsed()));
     Ok(())
 }

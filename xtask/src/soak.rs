@@ -13,7 +13,7 @@ pub(crate) fn run(flags: &[&str]) -> Result<()> {
         ["--seed", seed] => (*seed).to_owned(),
         _ => bail!("soak takes only --seed N"),
     };
-    setup::run_all()?;
+    setup::for_testing()?;
     println!("seed {seed}: run it again with `cargo xtask soak --seed {seed}`");
     let report_file = report::file("soak");
     report::forget(&report_file)?;

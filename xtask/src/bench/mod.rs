@@ -36,7 +36,7 @@ pub(crate) fn run(flags: &[&str]) -> Result<()> {
     }
     let as_json = flags.contains(&"--json");
     if !as_json {
-        setup::run_all()?;
+        setup::for_running()?;
     }
     let program = server::build("release")?;
     let mut lines = Vec::new();

@@ -101,8 +101,14 @@ fn verdict(node: Node<'_, '_>) -> Verdict {
         .children()
         .filter(|child| child.has_tag_name("system-out") || child.has_tag_name("system-err"));
     let lines = output.filter_map(|child| child.text()).flat_map(str::lines);
-    let mut skips = lines.filter_map(|line| line.trim().strip_prefix("SKIP "));
+    let mut skips = lines.filter_map(skip_reason);
     skips.next().map_or(Verdict::Passed, |reason| Verdict::Skipped(reason.to_owned()))
+}
+
+/// What follows `SKIP` at the beginning of a line, or behind `test name ... ` where the harness wrote that.
+fn skip_reason(line: &str) -> Option<&str> {
+    let line = line.trim();
+    line.strip_prefix("SKIP ").or_else(|| line.split_once(" ... SKIP ").map(|(_, reason)| reason))
 }
 
 /// Number of passed tests in the words of `cargo test`.
@@ -168,6 +174,12 @@ SKIP e04: no /dev/kvm on this host
         assert_eq!(outcome.failures, ["mayfly-runtime::isolation e02_proc::holds"]);
         let skipped = Verdict::Skipped("e04: no /dev/kvm on this host".to_owned());
         assert_eq!(outcome.cases[2].verdict, skipped);
+    }
+
+    #[test]
+    fn a_skip_is_found_behind_the_harness_words() {
+        assert_eq!(skip_reason("test a::b ... SKIP e04: no kvm"), Some("e04: no kvm"));
+        assert_eq!(skip_reason("we SKIP nothing"), None);
     }
 
     #[test]
