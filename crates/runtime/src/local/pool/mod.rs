@@ -126,12 +126,21 @@ fn folder(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
 }
 
 fn make_folder(parent: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<()> {
-    let mode = Mode::from_raw_mode(mode);
-    match rustix::fs::mkdirat(parent, name, mode) {
+    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(mode)) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    // The process's umask may be strict, but these become `/` inside sandboxes.
+    ensure_mode(parent, name, mode)
+}
+
+/// The process's umask may be strict, but these folders become `/` inside sandboxes. Looking first is
+/// cheaper than a change, which is a write to the file system.
+fn ensure_mode(parent: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<()> {
+    let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if found.st_mode & 0o7777 == mode {
+        return Ok(());
+    }
+    let mode = Mode::from_raw_mode(mode);
     rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).map_err(io::Error::from)
 }
 

@@ -6,7 +6,7 @@ use mayfly_core::id::SandboxId;
 use mayfly_core::{Kind, Result};
 use rustix::fs::{Mode, OFlags};
 
-use super::{Pool, failed, make_folder, subvolume};
+use super::{Pool, ensure_mode, failed, make_folder, subvolume};
 
 /// A part of a sandbox's folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +89,8 @@ impl Pool {
         if let Some(bytes) = limit {
             subvolume::set_limit(fd.as_fd(), bytes)?;
         }
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
-            .map_err(|error| failed("set the mode of a sandbox's folder")(error.into()))?;
+        ensure_mode(self.sandboxes.as_fd(), name, 0o755)
+            .map_err(failed("set the mode of a sandbox's folder"))?;
         for part in Part::ALL {
             make_folder(fd.as_fd(), part.name(), part.mode())
                 .map_err(failed("make a part of a sandbox's folder"))?;
