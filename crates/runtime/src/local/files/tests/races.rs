@@ -1,0 +1,111 @@
+//! F3: a folder is swapped for a link to the outside while the file API works on it.
+
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mayfly_core::file::Permissions;
+use rustix::fs::{CWD, RenameFlags};
+
+use super::*;
+
+/// 500 rounds, times `MAYFLY_TEST_SCALE`.
+fn rounds() -> u32 {
+    let scale = std::env::var("MAYFLY_TEST_SCALE").ok().and_then(|text| text.parse::<u32>().ok());
+    500 * scale.unwrap_or(1)
+}
+
+/// Swaps two names without pause until dropped.
+struct Swapper {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<u64>>,
+}
+
+impl Swapper {
+    fn start(one: PathBuf, other: PathBuf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut swaps = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let flags = RenameFlags::EXCHANGE;
+                swaps +=
+                    u64::from(rustix::fs::renameat_with(CWD, &one, CWD, &other, flags).is_ok());
+            }
+            swaps
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    fn finish(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+async fn attack(target: &Path, home: &Home) {
+    std::fs::create_dir_all(home.host("work/dir")).unwrap();
+    home.owned("work/dir", 0);
+    symlink(target, home.host("work/link")).unwrap();
+    let swapper = Swapper::start(home.host("work/dir"), home.host("work/link"));
+    let open = Permissions { mode: Some(0o777), owner: Some("5".into()), ..Permissions::default() };
+    let mut successes = 0;
+    for round in 0..rounds() {
+        let results = soon(async {
+            let mut big = home.files.write(home.id, "dir/file").await.unwrap();
+            let begun = big.write(vec![b'x'; 300_000].into()).await.is_ok();
+            [
+                begun && big.commit().await.is_ok(),
+                home.put("dir/folder/inner", "x").await.is_ok(),
+                home.files.set_permissions(home.id, "dir/file", &open).await.is_ok(),
+                home.files.rename(home.id, "dir/file", &format!("moved{round}")).await.is_ok(),
+                home.files.rename(home.id, "dir/folder", &format!("dir/f{round}")).await.is_ok(),
+                home.files.delete(home.id, "dir/folder", true).await.is_ok(),
+                home.files.delete(home.id, "dir", true).await.is_ok(),
+                home.files.make_folder(home.id, "dir", 0o755).await.is_ok(),
+            ]
+        })
+        .await;
+        successes += results.into_iter().filter(|ok| *ok).count();
+        let found = home.files.find(home.id, "dir", "outside").await;
+        assert!(found.is_err() || found.is_ok_and(|found| found.is_empty()));
+        // The attack goes on only while both names are there.
+        if !home.host("work/link").exists() && home.host("work/link").symlink_metadata().is_err() {
+            let _ = symlink(target, home.host("work/link"));
+        }
+        let _ = std::fs::remove_file(home.host(&format!("work/moved{round}")));
+    }
+    let swaps = swapper.finish();
+    assert!(swaps > 0, "nothing was swapped");
+    assert!(successes > 0, "nothing ever worked");
+    home.outside_is_untouched();
+}
+
+#[tokio::test]
+async fn f3_a_folder_swapped_for_an_absolute_link() {
+    let home = home();
+    let target = home.outside("");
+    attack(&target, &home).await;
+}
+
+#[tokio::test]
+async fn f3_a_folder_swapped_for_a_relative_link() {
+    let home = home();
+    attack(Path::new("../../outside"), &home).await;
+}
+
+#[tokio::test]
+async fn f3_a_folder_moved_away_during_recursive_delete_spares_the_rest() {
+    let home = home();
+    home.put("/keep/file", "kept").await.unwrap();
+    for _ in 0..rounds() / 10 {
+        for at in 0..20 {
+            home.put(&format!("/tree/a/b/c{at}/f"), "x").await.unwrap();
+        }
+        home.files.make_folder(home.id, "/keep/a/b", 0o755).await.unwrap();
+        let swapper = Swapper::start(home.host("tree/a"), home.host("keep/a"));
+        let _ = soon(home.files.delete(home.id, "/tree", true)).await;
+        swapper.finish();
+        assert_eq!(home.get("/keep/file").await.unwrap(), b"kept");
+    }
+    home.outside_is_untouched();
+}
