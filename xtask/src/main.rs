@@ -36,16 +36,16 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        ["setup"] => setup::run(),
-        ["tidy"] => tidy::run(),
+        ["setup"] => setup::run().map(|()| true),
+        ["tidy"] => tidy::run().map(|()| true),
         ["test"] => test::run(),
-        ["demo"] => demo::run(),
-        ["bench", flags @ ..] => bench::run(flags),
+        ["demo"] => demo::run().map(|()| true),
+        ["bench", flags @ ..] => bench::run(flags).map(|()| true),
         ["soak", flags @ ..] => soak::run(flags),
-        ["openapi"] => openapi::run(),
+        ["openapi"] => openapi::run().map(|()| true),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
-            Ok(())
+            Ok(true)
         }
         _ => {
             eprint!("{USAGE}");
@@ -53,7 +53,9 @@ fn main() -> ExitCode {
         }
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // The verb has said what did not hold.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -6,8 +6,8 @@ use crate::setup;
 use crate::step::{self, command};
 use crate::test::report;
 
-/// Runs all tests with `MAYFLY_TEST_SCALE=full`; `--seed N` replays the random choices of an earlier run.
-pub(crate) fn run(flags: &[&str]) -> Result<()> {
+/// Runs all tests with `MAYFLY_TEST_SCALE=full`, and says whether all held; `--seed N` replays the random choices of an earlier run.
+pub(crate) fn run(flags: &[&str]) -> Result<bool> {
     let seed = match flags {
         [] => fresh_seed(),
         ["--seed", seed] => (*seed).to_owned(),
@@ -26,8 +26,11 @@ pub(crate) fn run(flags: &[&str]) -> Result<()> {
     let outcome = report::read(&report_file)?;
     report::print_isolation(&outcome);
     report::print_skips(&outcome);
+    if let Err(error) = &ended {
+        println!("{error:#}");
+    }
     println!("{}", outcome.last_line());
-    ended
+    Ok(ended.is_ok())
 }
 
 /// A number that differs from run to run.
