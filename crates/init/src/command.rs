@@ -1,0 +1,164 @@
+//! Starting one command inside the sandbox, and ending it with all that descends from it.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::protocol::{Run, Stage};
+use crate::sys::{self, PipeEnd};
+
+/// A command that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: i32,
+    /// Reading end of its merged output.
+    pub(crate) output: OwnedFd,
+    /// Writing end of its standard input.
+    pub(crate) input: Option<OwnedFd>,
+}
+
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Starts a command. `word` is memory shared with the child, where it leaves its stage and errno when it
+/// cannot become the program.
+pub(crate) fn start(run: &Run, null: &OwnedFd, word: &AtomicU64) -> Result<Started, (Stage, i32)> {
+    let at = |stage: Stage| move |error: std::io::Error| (stage, error.raw_os_error().unwrap_or(0));
+    let plan = Plan::new(run).ok_or((Stage::Request, 22))?;
+    let (output, child_output) = sys::pipe(PipeEnd::Read).map_err(at(Stage::Fork))?;
+    let (child_input, input) = if run.input {
+        let (read, write) = sys::pipe(PipeEnd::Write).map_err(at(Stage::Fork))?;
+        (Some(read), Some(write))
+    } else {
+        (None, None)
+    };
+    word.store(0, Ordering::Relaxed);
+    let pid = sys::clone(0).map_err(at(Stage::Fork))?;
+    if pid == 0 {
+        let (stage, error) =
+            plan.become_program(child_input.as_ref().unwrap_or(null), &child_output);
+        word.store((stage as u64) << 32 | u64::from(error.cast_unsigned()), Ordering::Relaxed);
+        sys::exit(127);
+    }
+    Ok(Started { pid, output, input })
+}
+
+/// Everything the child needs, made before it exists.
+struct Plan<'a> {
+    run: &'a Run,
+    cwd: CString,
+    candidates: Vec<CString>,
+    strings: (Vec<CString>, Vec<CString>),
+}
+
+impl<'a> Plan<'a> {
+    fn new(run: &'a Run) -> Option<Self> {
+        let strings = |list: &[Vec<u8>]| {
+            list.iter().map(|one| CString::new(one.as_slice()).ok()).collect::<Option<Vec<_>>>()
+        };
+        let program = run.argv.first()?;
+        let candidates = if program.contains(&b'/') {
+            vec![CString::new(program.as_slice()).ok()?]
+        } else {
+            let path = run.env.iter().rev().find_map(|entry| entry.strip_prefix(b"PATH="));
+            path.unwrap_or(DEFAULT_PATH)
+                .split(|byte| *byte == b':')
+                .filter(|folder| !folder.is_empty())
+                .take(64)
+                .map(|folder| CString::new([folder, b"/", program].concat()).ok())
+                .collect::<Option<Vec<_>>>()?
+        };
+        let strings = (strings(&run.argv)?, strings(&run.env)?);
+        Some(Self { run, cwd: CString::new(run.cwd.as_slice()).ok()?, candidates, strings })
+    }
+
+    /// Runs in the child. Returns only on failure.
+    fn become_program(&self, input: &OwnedFd, output: &OwnedFd) -> (Stage, i32) {
+        const PR_SET_CHILD_SUBREAPER: usize = 36;
+        let code = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
+        let _ = sys::plain(crate::numbers::SETSID, [0; 4]);
+        let _ = sys::block_signals(&[]);
+        let _ = sys::set_signal(sys::SIGPIPE, false);
+        let placed = sys::place(input.as_fd(), 0)
+            .and_then(|()| sys::place(output.as_fd(), 1))
+            .and_then(|()| sys::place(output.as_fd(), 2))
+            .and_then(|()| sys::close_from(3));
+        if let Err(error) = placed {
+            return (Stage::Fork, code(error));
+        }
+        let run = self.run;
+        if (run.uid, run.gid, run.groups.len()) != (0, 0, 0)
+            && let Err(error) = sys::become_user(run.uid, run.gid, &run.groups)
+        {
+            return (Stage::User, code(error));
+        }
+        // As the user, so that a folder closed to it stays closed.
+        if let Err(error) = std::env::set_current_dir(crate::setup::path(self.cwd.as_bytes())) {
+            return (Stage::Cwd, code(error));
+        }
+        // Orphans below this command come to it and not to process 1, so that a kill finds them all.
+        let _ = sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
+        (Stage::Exec, self.try_candidates())
+    }
+
+    fn try_candidates(&self) -> i32 {
+        const EACCES: i32 = 13;
+        const ENOENT: i32 = 2;
+        const ENOTDIR: i32 = 20;
+        let pointers = |strings: &[CString]| -> Vec<*const std::ffi::c_char> {
+            strings.iter().map(|one| one.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let (argv, env) = (pointers(&self.strings.0), pointers(&self.strings.1));
+        let mut answer = ENOENT;
+        for candidate in &self.candidates {
+            match sys::exec(CStr::as_ref(candidate), &argv, &env).raw_os_error().unwrap_or(0) {
+                ENOENT | ENOTDIR => {}
+                EACCES => answer = EACCES,
+                other => return other,
+            }
+        }
+        answer
+    }
+}
+
+/// Most rounds of looking for processes that were born during a kill.
+const KILL_ROUNDS: usize = 64;
+
+/// Kills a command and everything that descends from it. Every process found is stopped first, so that
+/// the tree cannot grow behind the search; each round finds what the last one missed.
+pub(crate) fn kill_tree(root: i32) {
+    let mut found = vec![root];
+    let _ = sys::kill(root, sys::SIGSTOP);
+    for _ in 0..KILL_ROUNDS {
+        let mut grown = false;
+        let mut index = 0;
+        while index < found.len() {
+            for child in children(found[index]) {
+                if !found.contains(&child) {
+                    let _ = sys::kill(child, sys::SIGSTOP);
+                    found.push(child);
+                    grown = true;
+                }
+            }
+            index += 1;
+        }
+        if !grown {
+            break;
+        }
+    }
+    // The root last: until then orphans keep coming to it.
+    for pid in found.into_iter().rev() {
+        let _ = sys::kill(pid, sys::SIGKILL);
+    }
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    threads
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()
+        })
+        .collect()
+}

@@ -1,0 +1,635 @@
+//! System calls: the only unsafe code of this program.
+//!
+//! Everything goes through [`raw`], one `syscall` instruction without libc's errno, so that a clone
+//! without a new stack behaves exactly like fork. Each wrapper takes references and lengths that Rust
+//! has already checked; the `SAFETY` lines say what the kernel reads or writes.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::numbers::*;
+
+pub(crate) const CLONE_NEWNS: u64 = 0x0002_0000;
+pub(crate) const CLONE_NEWCGROUP: u64 = 0x0200_0000;
+pub(crate) const CLONE_NEWUTS: u64 = 0x0400_0000;
+pub(crate) const CLONE_NEWIPC: u64 = 0x0800_0000;
+pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
+pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
+pub(crate) const CLONE_NEWNET: u64 = 0x4000_0000;
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+pub(crate) const MS_RDONLY: usize = 1;
+pub(crate) const MS_NOSUID: usize = 2;
+pub(crate) const MS_NODEV: usize = 4;
+pub(crate) const MS_NOEXEC: usize = 8;
+pub(crate) const MS_REMOUNT: usize = 32;
+pub(crate) const MS_BIND: usize = 4096;
+pub(crate) const MS_REC: usize = 16384;
+pub(crate) const MS_PRIVATE: usize = 1 << 18;
+
+pub(crate) const SIGKILL: i32 = 9;
+pub(crate) const SIGPIPE: i32 = 13;
+pub(crate) const SIGTERM: i32 = 15;
+pub(crate) const SIGCHLD: i32 = 17;
+pub(crate) const SIGSTOP: i32 = 19;
+
+/// Errors of the kernel as [`io::Error`].
+pub(crate) type Result<T> = io::Result<T>;
+
+/// One system call.
+///
+/// # Safety
+/// Pointers among the arguments must be valid for what this call reads and writes.
+#[cfg(target_arch = "x86_64")]
+unsafe fn raw(number: usize, args: [usize; 6]) -> Result<usize> {
+    let result: isize;
+    // SAFETY: the instruction clobbers what is declared; the caller vouches for the arguments.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2],
+            in("r10") args[3], in("r8") args[4], in("r9") args[5],
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack)
+        );
+    }
+    answer(result)
+}
+
+/// One system call.
+///
+/// # Safety
+/// Pointers among the arguments must be valid for what this call reads and writes.
+#[cfg(target_arch = "aarch64")]
+unsafe fn raw(number: usize, args: [usize; 6]) -> Result<usize> {
+    let result: isize;
+    // SAFETY: the instruction clobbers what is declared; the caller vouches for the arguments.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") args[0] => result,
+            in("x1") args[1], in("x2") args[2], in("x3") args[3], in("x4") args[4], in("x5") args[5],
+            options(nostack)
+        );
+    }
+    answer(result)
+}
+
+fn answer(result: isize) -> Result<usize> {
+    match usize::try_from(result) {
+        Ok(value) => Ok(value),
+        Err(_) => Err(io::Error::from_raw_os_error(i32::try_from(-result).unwrap_or(i32::MAX))),
+    }
+}
+
+/// A system call whose arguments are plain numbers.
+pub(crate) fn plain(number: usize, args: [usize; 4]) -> Result<usize> {
+    // SAFETY: callers in this program pass numbers only, or null where a pointer is optional.
+    unsafe { raw(number, [args[0], args[1], args[2], args[3], 0, 0]) }
+}
+
+fn owned(descriptor: usize) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us and nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(RawFd::try_from(descriptor).unwrap_or(-1)) }
+}
+
+fn number(fd: BorrowedFd<'_>) -> usize {
+    usize::try_from(fd.as_raw_fd()).unwrap_or(usize::MAX)
+}
+
+fn at(path: &CStr) -> usize {
+    path.as_ptr() as usize
+}
+
+const AT_FDCWD: usize = -100_isize as usize;
+const AT_EMPTY_PATH: usize = 0x1000;
+
+/// Takes over a descriptor of a known number that this process was started with.
+pub(crate) fn inherited(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: called once per number, for descriptors that the parent placed for us.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+/// `fork` with namespace flags; `Ok(0)` in the child.
+pub(crate) fn clone(flags: u64) -> Result<i32> {
+    let flags = usize::try_from(flags).unwrap_or(0) | SIGCHLD as usize;
+    // SAFETY: without CLONE_VM the child has its own copy of everything, stack included.
+    let pid = unsafe { raw(CLONE, [flags, 0, 0, 0, 0, 0]) }?;
+    Ok(i32::try_from(pid).unwrap_or(-1))
+}
+
+/// `fork` into namespaces and a version 2 control group; the parent also gets a pidfd.
+pub(crate) fn clone_into(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<(i32, Option<OwnedFd>)> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Args {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    let mut pidfd: i32 = -1;
+    let mut args = Args {
+        flags: flags | CLONE_PIDFD,
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: SIGCHLD as u64,
+        ..Args::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = number(cgroup) as u64;
+    }
+    let pointer = std::ptr::from_ref(&args) as usize;
+    // SAFETY: args and pidfd live through the call; without CLONE_VM the child has its own copies.
+    let pid = unsafe { raw(CLONE3, [pointer, size_of::<Args>(), 0, 0, 0, 0]) }?;
+    let pidfd = (pid != 0).then(|| owned(usize::try_from(pidfd).unwrap_or(usize::MAX)));
+    Ok((i32::try_from(pid).unwrap_or(-1), pidfd))
+}
+
+/// Leaves at once, without running anything more.
+pub(crate) fn exit(code: i32) -> ! {
+    loop {
+        let _ = plain(EXIT_GROUP, [code as usize, 0, 0, 0]);
+    }
+}
+
+/// A child that ended: its id and wait status.
+pub(crate) fn reap() -> Result<Option<(i32, i32)>> {
+    const WNOHANG: usize = 1;
+    let mut status: i32 = 0;
+    let pointer = std::ptr::from_mut(&mut status) as usize;
+    // SAFETY: the kernel writes one int to status.
+    let pid = unsafe { raw(WAIT4, [-1_isize as usize, pointer, WNOHANG, 0, 0, 0]) }?;
+    Ok((pid != 0).then(|| (i32::try_from(pid).unwrap_or(-1), status)))
+}
+
+/// Sends a signal; negative ids name groups, -1 everyone.
+pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
+    plain(KILL, [pid as isize as usize, signal as usize, 0, 0]).map(drop)
+}
+
+/// Mounts by path; `data` is the file system's own option text.
+pub(crate) fn mount(
+    source: &CStr,
+    target: &CStr,
+    kind: &CStr,
+    flags: usize,
+    data: &CStr,
+) -> Result<()> {
+    // SAFETY: five NUL-terminated strings or numbers, read only.
+    unsafe { raw(MOUNT, [at(source), at(target), at(kind), flags, at(data), 0]) }.map(drop)
+}
+
+/// Unmounts lazily.
+pub(crate) fn detach(target: &CStr) -> Result<()> {
+    const MNT_DETACH: usize = 2;
+    // SAFETY: one NUL-terminated string, read only.
+    unsafe { raw(UMOUNT2, [at(target), MNT_DETACH, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Makes the current folder the root; the old root ends up mounted over it.
+pub(crate) fn pivot_here() -> Result<()> {
+    let here = c".";
+    // SAFETY: two NUL-terminated strings, read only.
+    unsafe { raw(PIVOT_ROOT, [at(here), at(here), 0, 0, 0, 0]) }.map(drop)
+}
+
+/// A detached copy of the mount at a path.
+pub(crate) fn open_tree(path: &CStr) -> Result<OwnedFd> {
+    const OPEN_TREE_CLONE: usize = 1;
+    const O_CLOEXEC: usize = 0o2_000_000;
+    // SAFETY: one NUL-terminated string, read only.
+    unsafe { raw(OPEN_TREE, [AT_FDCWD, at(path), OPEN_TREE_CLONE | O_CLOEXEC, 0, 0, 0]) }.map(owned)
+}
+
+/// Maps the ids of a detached mount through a user namespace.
+pub(crate) fn idmap(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+    let attributes: [u64; 4] = [MOUNT_ATTR_IDMAP, 0, 0, number(user_namespace) as u64];
+    let pointer = attributes.as_ptr() as usize;
+    let empty = c"";
+    // SAFETY: the attributes are four u64 of the kernel's struct mount_attr, read only.
+    unsafe { raw(MOUNT_SETATTR, [number(tree), at(empty), AT_EMPTY_PATH, pointer, 32, 0]) }
+        .map(drop)
+}
+
+/// Attaches a detached mount at a path.
+pub(crate) fn move_mount(tree: BorrowedFd<'_>, target: &CStr) -> Result<()> {
+    const MOVE_MOUNT_F_EMPTY_PATH: usize = 4;
+    let empty = c"";
+    // SAFETY: two NUL-terminated strings, read only.
+    unsafe {
+        raw(MOVE_MOUNT, [number(tree), at(empty), AT_FDCWD, at(target), MOVE_MOUNT_F_EMPTY_PATH, 0])
+    }
+    .map(drop)
+}
+
+/// Opens relative to a folder, never through a link at the end.
+pub(crate) fn open_at(folder: BorrowedFd<'_>, name: &CStr, flags: usize) -> Result<OwnedFd> {
+    const NOFOLLOW_CLOEXEC: usize = 0o2_400_000;
+    // SAFETY: one NUL-terminated string, read only.
+    unsafe { raw(OPENAT, [number(folder), at(name), flags | NOFOLLOW_CLOEXEC, 0o600, 0, 0]) }
+        .map(owned)
+}
+
+/// Deletes a file relative to a folder.
+pub(crate) fn unlink_at(folder: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    // SAFETY: one NUL-terminated string, read only.
+    unsafe { raw(UNLINKAT, [number(folder), at(name), 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Makes a device node.
+pub(crate) fn device(path: &CStr, major: usize, minor: usize) -> Result<()> {
+    const CHARACTER: usize = 0o020_000;
+    // SAFETY: one NUL-terminated string, read only.
+    unsafe { raw(MKNODAT, [AT_FDCWD, at(path), CHARACTER | 0o666, (major << 8) | minor, 0, 0]) }
+        .map(drop)
+}
+
+/// Sets the host name of this namespace.
+pub(crate) fn set_hostname(name: &[u8]) -> Result<()> {
+    // SAFETY: pointer and length of one slice, read only.
+    unsafe { raw(SETHOSTNAME, [name.as_ptr() as usize, name.len(), 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Joins a namespace.
+pub(crate) fn join(namespace: BorrowedFd<'_>, kind: u64) -> Result<()> {
+    plain(SETNS, [number(namespace), usize::try_from(kind).unwrap_or(0), 0, 0]).map(drop)
+}
+
+/// Leaves for new namespaces.
+pub(crate) fn unshare(kinds: u64) -> Result<()> {
+    plain(UNSHARE, [usize::try_from(kinds).unwrap_or(0), 0, 0, 0]).map(drop)
+}
+
+/// A process control option with numbers only.
+pub(crate) fn prctl(option: usize, value: usize) -> Result<()> {
+    plain(PRCTL, [option, value, 0, 0]).map(drop)
+}
+
+/// Takes user, group and supplementary groups for good.
+pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
+    // SAFETY: pointer and count of one slice, read only.
+    unsafe { raw(SETGROUPS, [groups.len(), groups.as_ptr() as usize, 0, 0, 0, 0]) }?;
+    plain(SETRESGID, [gid as usize, gid as usize, gid as usize, 0])?;
+    plain(SETRESUID, [uid as usize, uid as usize, uid as usize, 0]).map(drop)
+}
+
+/// Creates files as this user from here on, with every permitted capability still in effect: the kernel
+/// drops those over files when root leaves id 0.
+pub(crate) fn create_files_as(id: u32) -> Result<()> {
+    plain(SETFSGID, [id as usize, 0, 0, 0])?;
+    plain(SETFSUID, [id as usize, 0, 0, 0])?;
+    let header: [u32; 2] = [CAPABILITY_VERSION_3, 0];
+    let mut data = [0_u32; 6];
+    let (head, body) = (header.as_ptr() as usize, data.as_mut_ptr() as usize);
+    // SAFETY: header and data have the layout of version 3; the kernel writes 24 bytes to data.
+    unsafe { raw(CAPGET, [head, body, 0, 0, 0, 0]) }?;
+    (data[0], data[3]) = (data[1], data[4]);
+    // SAFETY: as above, read only.
+    unsafe { raw(CAPSET, [head, data.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Sets effective and permitted capabilities; inheritable ones become empty.
+pub(crate) fn set_capabilities(mask: u64) -> Result<()> {
+    let header: [u32; 2] = [CAPABILITY_VERSION_3, 0];
+    let (low, high) = ((mask & 0xffff_ffff) as u32, (mask >> 32) as u32);
+    let data: [u32; 6] = [low, low, 0, high, high, 0];
+    // SAFETY: header and data have the layout of version 3, read only.
+    unsafe { raw(CAPSET, [header.as_ptr() as usize, data.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Lowers a resource limit, soft and hard.
+pub(crate) fn limit(resource: usize, value: u64) -> Result<()> {
+    let pair: [u64; 2] = [value, value];
+    // SAFETY: the kernel reads two u64 and writes nothing (old limit is null).
+    unsafe { raw(PRLIMIT64, [0, resource, pair.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// Closes every descriptor from this number on.
+pub(crate) fn close_from(first: u32) -> Result<()> {
+    plain(CLOSE_RANGE, [first as usize, u32::MAX as usize, 0, 0]).map(drop)
+}
+
+/// Copies a descriptor to a fixed number, kept over exec.
+pub(crate) fn place(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
+    if fd.as_raw_fd() == target {
+        return Ok(());
+    }
+    plain(DUP3, [number(fd), target as usize, 0, 0]).map(drop)
+}
+
+/// A pipe: reading end, writing end; closed on exec.
+pub(crate) fn pipe(nonblocking_end: PipeEnd) -> Result<(OwnedFd, OwnedFd)> {
+    const O_CLOEXEC: usize = 0o2_000_000;
+    let mut ends: [i32; 2] = [-1, -1];
+    let pointer = ends.as_mut_ptr() as usize;
+    // SAFETY: the kernel writes two ints.
+    unsafe { raw(PIPE2, [pointer, O_CLOEXEC, 0, 0, 0, 0]) }?;
+    let (read, write) = (owned(ends[0] as usize), owned(ends[1] as usize));
+    let ours = match nonblocking_end {
+        PipeEnd::Read => &read,
+        PipeEnd::Write => &write,
+    };
+    set_nonblocking(ours)?;
+    Ok((read, write))
+}
+
+/// Which end of a pipe this process keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PipeEnd {
+    Read,
+    Write,
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
+    const FIONBIO: usize = 0x5421;
+    let on: i32 = 1;
+    let pointer = std::ptr::from_ref(&on) as usize;
+    use std::os::fd::AsFd;
+    // SAFETY: the kernel reads one int.
+    unsafe { raw(IOCTL, [number(fd.as_fd()), FIONBIO, pointer, 0, 0, 0]) }.map(drop)
+}
+
+/// Replaces this process by a program; returns only on failure.
+pub(crate) fn exec(
+    path: &CStr,
+    argv: &[*const std::ffi::c_char],
+    env: &[*const std::ffi::c_char],
+) -> io::Error {
+    // SAFETY: both lists end with null and their strings outlive the call.
+    match unsafe { raw(EXECVE, [at(path), argv.as_ptr() as usize, env.as_ptr() as usize, 0, 0, 0]) }
+    {
+        Err(error) => error,
+        Ok(_) => io::Error::other("exec returned"),
+    }
+}
+
+/// Sets a signal to its default or to be ignored.
+pub(crate) fn set_signal(signal: i32, ignore: bool) -> Result<()> {
+    let action: [u64; 4] = [u64::from(ignore), 0, 0, 0];
+    let pointer = action.as_ptr() as usize;
+    // SAFETY: the kernel reads one struct sigaction (handler, flags, restorer, mask), writes nothing.
+    unsafe { raw(RT_SIGACTION, [signal as usize, pointer, 0, 8, 0, 0]) }.map(drop)
+}
+
+/// Blocks exactly these signals.
+pub(crate) fn block_signals(signals: &[i32]) -> Result<()> {
+    const SIG_SETMASK: usize = 2;
+    let mask: u64 = signals.iter().fold(0, |mask, signal| mask | 1 << (signal - 1));
+    let pointer = std::ptr::from_ref(&mask) as usize;
+    // SAFETY: the kernel reads eight bytes.
+    unsafe { raw(RT_SIGPROCMASK, [SIG_SETMASK, pointer, 0, 8, 0, 0]) }.map(drop)
+}
+
+/// A descriptor that becomes readable when a child ends.
+pub(crate) fn child_signals() -> Result<OwnedFd> {
+    const NONBLOCK_CLOEXEC: usize = 0o2_004_000;
+    let mask: u64 = 1 << (SIGCHLD - 1);
+    let pointer = std::ptr::from_ref(&mask) as usize;
+    // SAFETY: the kernel reads eight bytes.
+    unsafe { raw(SIGNALFD4, [usize::MAX, pointer, 8, NONBLOCK_CLOEXEC, 0, 0]) }.map(owned)
+}
+
+/// A connected pair of packet sockets.
+pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
+    const SEQPACKET_CLOEXEC: usize = 5 | 0o2_000_000;
+    let mut ends: [i32; 2] = [-1, -1];
+    // SAFETY: the kernel writes two ints.
+    unsafe { raw(SOCKETPAIR, [1, SEQPACKET_CLOEXEC, 0, ends.as_mut_ptr() as usize, 0, 0]) }?;
+    Ok((owned(ends[0] as usize), owned(ends[1] as usize)))
+}
+
+/// Lets clients connect; also makes this process the peer that they see.
+pub(crate) fn listen(socket: BorrowedFd<'_>) -> Result<()> {
+    plain(LISTEN, [number(socket), 128, 0, 0]).map(drop)
+}
+
+/// The next client.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const NONBLOCK_CLOEXEC: usize = 0o2_004_000;
+    plain(ACCEPT4, [number(listener), 0, 0, NONBLOCK_CLOEXEC]).map(owned)
+}
+
+#[repr(C)]
+struct MessageHeader {
+    name: usize,
+    name_length: u32,
+    vectors: usize,
+    vector_count: usize,
+    control: usize,
+    control_length: usize,
+    flags: u32,
+}
+
+const MSG_NOSIGNAL: usize = 0x4000;
+const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+const MSG_TRUNCATED: u32 = 0x20 | 0x8;
+/// Descriptors in one message, at most.
+const MAX_DESCRIPTORS: usize = 4;
+const CONTROL_HEAD: usize = 16;
+
+/// Sends one packet made of several parts, with descriptors.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    parts: &[&[u8]],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<()> {
+    let vectors: Vec<[usize; 2]> =
+        parts.iter().map(|part| [part.as_ptr() as usize, part.len()]).collect();
+    let count = descriptors.len().min(MAX_DESCRIPTORS);
+    let mut control = [0_u64; 4];
+    control[0] = (CONTROL_HEAD + 4 * count) as u64;
+    control[1] = 1 | (1 << 32); // SOL_SOCKET, SCM_RIGHTS
+    for (index, descriptor) in descriptors.iter().take(count).enumerate() {
+        let value = u64::from(descriptor.as_raw_fd().cast_unsigned());
+        control[2 + index / 2] |= value << (32 * (index % 2));
+    }
+    let header = MessageHeader {
+        name: 0,
+        name_length: 0,
+        vectors: vectors.as_ptr() as usize,
+        vector_count: vectors.len(),
+        control: if count == 0 { 0 } else { control.as_ptr() as usize },
+        control_length: if count == 0 { 0 } else { (CONTROL_HEAD + 4 * count).next_multiple_of(8) },
+        flags: 0,
+    };
+    let pointer = std::ptr::from_ref(&header) as usize;
+    // SAFETY: header, vectors, parts and control live through the call and are only read.
+    unsafe { raw(SENDMSG, [number(socket), pointer, MSG_NOSIGNAL, 0, 0, 0]) }.map(drop)
+}
+
+/// Receives one packet with its descriptors; zero bytes = the other end is gone. A cut packet is an error.
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+    let vectors: [[usize; 2]; 1] = [[buffer.as_mut_ptr() as usize, buffer.len()]];
+    let mut control = [0_u64; 4];
+    let mut header = MessageHeader {
+        name: 0,
+        name_length: 0,
+        vectors: vectors.as_ptr() as usize,
+        vector_count: 1,
+        control: control.as_mut_ptr() as usize,
+        control_length: size_of_val(&control),
+        flags: 0,
+    };
+    let pointer = std::ptr::from_mut(&mut header) as usize;
+    // SAFETY: the kernel writes at most the buffer's length, the control length and the header.
+    let length = unsafe { raw(RECVMSG, [number(socket), pointer, MSG_CMSG_CLOEXEC, 0, 0, 0]) }?;
+    let mut descriptors = Vec::new();
+    if header.control_length > CONTROL_HEAD && control[1] == 1 | (1 << 32) {
+        let bytes = usize::try_from(control[0]).unwrap_or(0).saturating_sub(CONTROL_HEAD);
+        for index in 0..(bytes / 4).min(MAX_DESCRIPTORS) {
+            let value = (control[2 + index / 2] >> (32 * (index % 2))) & 0xffff_ffff;
+            descriptors.push(owned(usize::try_from(value).unwrap_or(usize::MAX)));
+        }
+    }
+    if header.flags & MSG_TRUNCATED != 0 {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    Ok((length, descriptors))
+}
+
+/// An event queue.
+pub(crate) fn event_queue() -> Result<OwnedFd> {
+    const CLOEXEC: usize = 0o2_000_000;
+    plain(EPOLL_CREATE1, [CLOEXEC, 0, 0, 0]).map(owned)
+}
+
+/// One event as the kernel writes it.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(target_arch = "x86_64", repr(C, packed))]
+#[cfg_attr(not(target_arch = "x86_64"), repr(C))]
+pub(crate) struct Event {
+    pub(crate) events: u32,
+    pub(crate) key: u64,
+}
+
+pub(crate) const READABLE: u32 = 1;
+pub(crate) const WRITABLE: u32 = 4;
+
+/// Begins, changes (`events` as given) or, with zero events, keeps silent a watch on a descriptor.
+pub(crate) fn watch(
+    queue: BorrowedFd<'_>,
+    fd: BorrowedFd<'_>,
+    change: Watch,
+    events: u32,
+    key: u64,
+) -> Result<()> {
+    let event = Event { events, key };
+    let pointer = std::ptr::from_ref(&event) as usize;
+    // SAFETY: the kernel reads one event.
+    unsafe { raw(EPOLL_CTL, [number(queue), change as usize, number(fd), pointer, 0, 0]) }.map(drop)
+}
+
+/// How a watch changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Watch {
+    Add = 1,
+    Remove = 2,
+    Change = 3,
+}
+
+/// Waits for events; `timeout` in milliseconds, -1 = for ever.
+pub(crate) fn wait<'a>(
+    queue: BorrowedFd<'_>,
+    events: &'a mut [Event],
+    timeout: i32,
+) -> Result<&'a [Event]> {
+    let pointer = events.as_mut_ptr() as usize;
+    let timeout = timeout as isize as usize;
+    // SAFETY: the kernel writes at most as many events as the slice holds; no signal mask is given.
+    let count = unsafe { raw(EPOLL_PWAIT, [number(queue), pointer, events.len(), timeout, 0, 8]) }?;
+    Ok(&events[..count])
+}
+
+/// Brings the loopback device of this network namespace up.
+pub(crate) fn loopback_up() -> Result<()> {
+    const SIOCSIFFLAGS: usize = 0x8914;
+    const UP_RUNNING: u16 = 0x41;
+    use std::os::fd::AsFd;
+    let socket = owned(plain(SOCKET, [2, 2 | 0o2_000_000, 0, 0])?);
+    let mut request = [0_u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    request[16..18].copy_from_slice(&UP_RUNNING.to_ne_bytes());
+    // SAFETY: request is a struct ifreq of 40 bytes: name, then flags.
+    unsafe {
+        raw(IOCTL, [number(socket.as_fd()), SIOCSIFFLAGS, request.as_ptr() as usize, 0, 0, 0])
+    }
+    .map(drop)
+}
+
+/// Loads the system call filter for this process and all it starts.
+pub(crate) fn load_filter(program: &[u8]) -> Result<()> {
+    const SET_MODE_FILTER: usize = 1;
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        instructions: *const u8,
+    }
+    // The kernel wants eight-byte instructions; the copy gives them their alignment.
+    let aligned: Vec<u64> = program
+        .chunks_exact(8)
+        .map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()))
+        .collect();
+    let filter = Program {
+        length: u16::try_from(aligned.len()).unwrap_or(u16::MAX),
+        instructions: aligned.as_ptr().cast(),
+    };
+    let pointer = std::ptr::from_ref(&filter) as usize;
+    // SAFETY: the kernel reads the struct and as many instructions as its length says.
+    unsafe { raw(SECCOMP, [SET_MODE_FILTER, 0, pointer, 0, 0, 0]) }.map(drop)
+}
+
+/// Version of Landlock that the kernel offers; an error when it has none.
+pub(crate) fn landlock_version() -> Result<usize> {
+    plain(LANDLOCK_CREATE, [0, 0, 1, 0])
+}
+
+/// Binds this process and all it starts to a ruleset: `handled` rights are denied except `allowed` ones
+/// below `root`; `scopes` closes abstract sockets and signals to the outside.
+pub(crate) fn landlock(
+    handled: u64,
+    scopes: Option<u64>,
+    allowed: u64,
+    root: BorrowedFd<'_>,
+) -> Result<()> {
+    use std::os::fd::AsFd;
+    let attributes: [u64; 3] = [handled, 0, scopes.unwrap_or(0)];
+    let size = if scopes.is_some() { 24 } else { 8 };
+    // SAFETY: the kernel reads `size` bytes of attributes.
+    let ruleset = unsafe { raw(LANDLOCK_CREATE, [attributes.as_ptr() as usize, size, 0, 0, 0, 0]) }
+        .map(owned)?;
+    let mut rule = [0_u8; 12];
+    rule[..8].copy_from_slice(&allowed.to_ne_bytes());
+    rule[8..].copy_from_slice(&root.as_raw_fd().to_ne_bytes());
+    // SAFETY: the kernel reads twelve bytes: rights and descriptor, packed.
+    unsafe { raw(LANDLOCK_ADD, [number(ruleset.as_fd()), 1, rule.as_ptr() as usize, 0, 0, 0]) }?;
+    plain(LANDLOCK_RESTRICT, [number(ruleset.as_fd()), 0, 0, 0]).map(drop)
+}
+
+/// A page of memory that children share with this process, as cells of one word.
+pub(crate) fn shared_words(count: usize) -> Result<&'static [std::sync::atomic::AtomicU64]> {
+    const READ_WRITE: usize = 3;
+    const SHARED_ANONYMOUS: usize = 0x21;
+    // SAFETY: a fresh anonymous mapping; nothing else lies there.
+    let address =
+        unsafe { raw(MMAP, [0, count * 8, READ_WRITE, SHARED_ANONYMOUS, usize::MAX, 0]) }?;
+    // SAFETY: the mapping is `count` zeroed words, aligned to a page, and is never unmapped.
+    Ok(unsafe { std::slice::from_raw_parts(address as *const std::sync::atomic::AtomicU64, count) })
+}

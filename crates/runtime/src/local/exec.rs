@@ -1,0 +1,226 @@
+//! Running one command in a sandbox and collecting its bounded output.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mayfly_core::process::{ExecOutcome, ExecRequest};
+use mayfly_core::{Code, Error, Kind, Result};
+use mayfly_init::protocol::{
+    MAX_CHUNK, MAX_PACKET, MAX_RUN, Reader, Run, Stage, VERSION, Writer, init,
+};
+
+use super::init::{Connection, Sockets, nonsense};
+use super::live::{Live, not_started};
+
+/// How long a killed command may take to be reported as ended.
+const AFTER_KILL: Duration = Duration::from_secs(5);
+/// Tries while init's queue of new connections is full; 10 ms apart.
+const CONNECT_TRIES: u32 = 500;
+/// What a command finds when nobody says otherwise.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs a command to its end.
+pub(super) async fn run(
+    sockets: &Sockets,
+    live: &Live,
+    request: ExecRequest,
+    started_at: u64,
+) -> Result<ExecOutcome> {
+    let body = message(live, &request, started_at)?;
+    let mut connection = connect(sockets, live).await?;
+    let lost = |error: io::Error| ended(live).with_source(error);
+    send_request(&connection, &body, &request.stdin).await.map_err(lost)?;
+    let mut output = Output { bytes: Vec::new(), limit: request.max_output, truncated: false };
+    let whole =
+        tokio::time::timeout(request.timeout, collect(&mut connection, live, &mut output)).await;
+    let Ok(ended) = whole else {
+        connection.send(&[init::KILL]).await.map_err(lost)?;
+        // Whatever it still says is of no interest; its end is.
+        let _ = tokio::time::timeout(AFTER_KILL, collect(&mut connection, live, &mut output)).await;
+        return Err(Error::new(
+            Kind::Timeout,
+            format!(
+                "command timeout: it ran longer than {} and was killed",
+                seconds(request.timeout)
+            ),
+        )
+        .with_code(Code::ProcessExecutionTimeout)
+        .with_hint("give a longer timeout, or run it in the background"));
+    };
+    let (exit_code, process) = ended?;
+    Ok(output.finish(exit_code, process))
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
+
+fn ended(live: &Live) -> Error {
+    let reason = match live.group.oom_kills() {
+        Ok(kills) if kills > 0 => " after it ran out of memory",
+        _ => "",
+    };
+    Error::new(Kind::Conflict, format!("sandbox {} ended while the command ran{reason}", live.id))
+        .with_code(Code::SandboxNotStarted)
+}
+
+fn message(live: &Live, request: &ExecRequest, started_at: u64) -> Result<Vec<u8>> {
+    let user = live.user()?;
+    let cwd = match &request.cwd {
+        Some(cwd) if cwd.starts_with('/') => cwd.clone(),
+        Some(cwd) => format!("{}/{cwd}", live.workdir()?),
+        None => live.workdir()?.to_owned(),
+    };
+    let mut env: BTreeMap<&str, &str> = BTreeMap::from([
+        ("PATH", DEFAULT_PATH),
+        ("HOME", user.home.as_str()),
+        ("USER", user.name.as_str()),
+        ("LOGNAME", user.name.as_str()),
+        ("SHELL", user.shell.as_str()),
+        ("LANG", "C.UTF-8"),
+    ]);
+    env.extend(request.env.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    let run = Run {
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.groups.clone(),
+        cwd: cwd.into_bytes(),
+        argv: request.argv.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
+        env: env.iter().map(|(key, value)| format!("{key}={value}").into_bytes()).collect(),
+        title: request.title.as_bytes().to_vec(),
+        started_at,
+        input: !request.stdin.is_empty(),
+    };
+    let body = run.encode();
+    if body.len() > MAX_RUN {
+        return Err(Error::invalid(format!(
+            "the command and its environment are {} bytes long: expected at most {MAX_RUN}",
+            body.len()
+        ))
+        .with_hint("write it to a file first and run the file"));
+    }
+    Ok(body)
+}
+
+async fn connect(sockets: &Sockets, live: &Live) -> Result<Connection> {
+    for _ in 0..CONNECT_TRIES {
+        match sockets.connect(live.id) {
+            Ok(socket) => {
+                return Connection::new(socket)
+                    .map_err(|error| Error::internal("a connection could not be watched", error));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => return Err(not_started(live.id).with_source(error)),
+        }
+    }
+    Err(Error::new(
+        Kind::Unavailable,
+        format!("sandbox {} is too busy to take another command", live.id),
+    )
+    .with_hint("try again when commands have ended, or resume it if it is paused"))
+}
+
+async fn send_request(connection: &Connection, body: &[u8], stdin: &[u8]) -> io::Result<()> {
+    let head = Writer::new(init::RUN)
+        .u32(VERSION.into())
+        .u32(u32::try_from(body.len()).unwrap_or(u32::MAX))
+        .finish();
+    let (first, rest) = body.split_at(body.len().min(MAX_PACKET - head.len()));
+    connection.send(&[head.as_slice(), first].concat()).await?;
+    for piece in rest.chunks(MAX_PACKET - 1) {
+        connection.send(&[&[init::MORE], piece].concat()).await?;
+    }
+    if !stdin.is_empty() {
+        for piece in stdin.chunks(MAX_CHUNK) {
+            connection.send(&[&[init::INPUT], piece].concat()).await?;
+        }
+        connection.send(&[init::INPUT]).await?;
+    }
+    Ok(())
+}
+
+/// Reads until the command's end; its exit code and log number.
+async fn collect(
+    connection: &mut Connection,
+    live: &Live,
+    output: &mut Output,
+) -> Result<(i32, u64)> {
+    loop {
+        let packet = connection.receive().await.map_err(|error| ended(live).with_source(error))?;
+        let mut reader = Reader::new(packet);
+        match reader.u8() {
+            None => return Err(ended(live)),
+            Some(init::OUTPUT) => output.append(reader.rest()),
+            Some(init::EXITED) => {
+                let (code, number) = (reader.u32(), reader.u64());
+                return match (code, number) {
+                    (Some(code), Some(number)) => Ok((code.cast_signed().clamp(0, 255), number)),
+                    _ => Err(nonsense(live.id)),
+                };
+            }
+            Some(init::FAILED) => {
+                let stage = reader.u8().and_then(Stage::from_u8);
+                return Err(refusal(stage, reader.u32().unwrap_or(0).cast_signed()));
+            }
+            Some(_) => return Err(nonsense(live.id)),
+        }
+    }
+}
+
+fn refusal(stage: Option<Stage>, errno: i32) -> Error {
+    let reason = io::Error::from_raw_os_error(errno);
+    match stage {
+        Some(Stage::Cwd) => {
+            Error::invalid(format!("the working directory cannot be entered: {reason}"))
+                .with_hint("create it first, or leave `cwd` out")
+        }
+        Some(Stage::Exec) => Error::invalid(format!("the program cannot be run: {reason}"))
+            .with_hint("is it installed in the sandbox's image?"),
+        Some(Stage::User) => {
+            Error::invalid(format!("the sandbox's user cannot be taken: {reason}"))
+        }
+        Some(Stage::Busy) => Error::new(Kind::Limit, "the sandbox runs as many commands as it may")
+            .with_hint("wait for some to end"),
+        Some(Stage::Fork) => {
+            Error::new(Kind::Limit, format!("no process could be made in the sandbox: {reason}"))
+                .with_hint("its limit of processes or memory may be used up")
+        }
+        Some(Stage::Request) | None => {
+            Error::new(Kind::Internal, format!("the request was not understood: {reason}"))
+        }
+    }
+}
+
+struct Output {
+    bytes: Vec<u8>,
+    limit: usize,
+    truncated: bool,
+}
+
+impl Output {
+    fn append(&mut self, bytes: &[u8]) {
+        let kept = bytes.len().min(self.limit - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..kept]);
+        self.truncated |= kept < bytes.len();
+    }
+
+    fn finish(mut self, exit_code: i32, process: u64) -> ExecOutcome {
+        if self.truncated {
+            let mark = format!(
+                "\n[output cut after {} bytes; the log of the command has more]\n",
+                self.limit
+            );
+            self.bytes.extend_from_slice(mark.as_bytes());
+        }
+        ExecOutcome {
+            exit_code,
+            output: Bytes::from(self.bytes),
+            truncated: self.truncated,
+            process,
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The server's end of the forkserver: starts it, asks it, and starts another when it dies.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use mayfly_core::{Error, Kind, Result};
+use mayfly_init::protocol::{Create, Hello, MAX_PACKET, Prepare, Reader, Writer, fork};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+use super::pool::{self, Place};
+
+/// The init program, static and without dependencies (see `build.rs`).
+const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/mayfly-init"));
+
+/// Longest wait for an answer; a healthy forkserver answers within a millisecond.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a new forkserver is told first, kept to start another.
+#[derive(Debug)]
+struct Setup {
+    program: OwnedFd,
+    hello: Hello,
+    place: Place,
+    mount_point: PathBuf,
+}
+
+#[derive(Debug)]
+struct Running {
+    socket: OwnedFd,
+    child: Child,
+}
+
+/// A handle to the forkserver. Calls are serialised; each is answered or fails within ten seconds.
+#[derive(Debug)]
+pub(super) struct Forkserver {
+    setup: Setup,
+    running: Mutex<Option<Running>>,
+}
+
+/// A process parked in fresh namespaces.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+}
+
+impl Forkserver {
+    /// Starts a forkserver; also returns a descriptor of the pool's root, which only it has mounted.
+    pub(super) fn start(
+        hello: Hello,
+        place: Place,
+        mount_point: PathBuf,
+    ) -> Result<(Self, OwnedFd)> {
+        let setup = Setup { program: seal_program()?, hello, place, mount_point };
+        let (running, root) = setup.spawn()?;
+        Ok((Self { setup, running: Mutex::new(Some(running)) }, root))
+    }
+
+    /// Makes the namespaces of one future sandbox.
+    pub(super) fn prepare(&self, request: &Prepare) -> Result<Parked> {
+        let (answer, descriptors) = self.ask(&request.encode(), &[])?;
+        let pid = Reader::new(&answer[1..]).u32().map(u32::cast_signed);
+        match (pid, descriptors.into_iter().next()) {
+            (Some(pid), Some(pidfd)) => Ok(Parked { pid, pidfd }),
+            _ => Err(Error::new(Kind::Internal, "the forkserver gave no process")),
+        }
+    }
+
+    /// Turns a parked process into a sandbox; how that went arrives on `status`.
+    pub(super) fn create(
+        &self,
+        request: &Create,
+        listener: BorrowedFd<'_>,
+        status: BorrowedFd<'_>,
+    ) -> Result<()> {
+        self.ask(&request.encode(), &[listener, status]).map(drop)
+    }
+
+    /// Drops a parked process; it ends by itself.
+    pub(super) fn discard(&self, slot: u32) -> Result<()> {
+        self.ask(&Writer::new(fork::DISCARD).u32(slot).finish(), &[]).map(drop)
+    }
+
+    /// Id of the process, for tests that kill it.
+    pub(super) fn pid(&self) -> Option<u32> {
+        let running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        running.as_ref().map(|running| running.child.id())
+    }
+
+    fn ask(
+        &self,
+        request: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if running.is_none() {
+            *running = Some(self.setup.spawn()?.0);
+        }
+        let Some(Running { socket, .. }) = running.as_ref() else { unreachable!("set above") };
+        match exchange(socket, request, descriptors) {
+            Ok(answered) => judge(answered),
+            Err(error) => {
+                // Dead or stuck: its parked processes end with it; the next call starts another.
+                if let Some(mut dead) = running.take() {
+                    let _ = dead.child.kill();
+                    let _ = dead.child.wait();
+                }
+                Err(Error::new(Kind::Unavailable, "the forkserver died; another one is started")
+                    .with_hint("try again")
+                    .with_source(error))
+            }
+        }
+    }
+}
+
+impl Drop for Forkserver {
+    fn drop(&mut self) {
+        let running = self.running.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(mut running) = running.take() {
+            // Closing the channel ends it, and with it every parked process.
+            drop(running.socket);
+            let _ = running.child.wait();
+        }
+    }
+}
+
+impl Setup {
+    fn spawn(&self) -> Result<(Running, OwnedFd)> {
+        let failed =
+            |error: io::Error| Error::internal("the forkserver could not be started", error);
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|error| failed(error.into()))?;
+        for timeout in [rustix::net::sockopt::Timeout::Recv, rustix::net::sockopt::Timeout::Send] {
+            rustix::net::sockopt::set_socket_timeout(&ours, timeout, Some(PATIENCE))
+                .map_err(|error| failed(error.into()))?;
+        }
+        let child = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()))
+            .arg("forkserver")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        let mut running = Running { socket: ours, child };
+        match self.introduce(&running.socket) {
+            Ok(root) => Ok((running, root)),
+            Err(error) => {
+                let _ = running.child.kill();
+                let _ = running.child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    fn introduce(&self, socket: &OwnedFd) -> Result<OwnedFd> {
+        let ask = |request: &[u8]| {
+            exchange(socket, request, &[])
+                .map_err(|e| Error::internal("the forkserver did not answer", e))
+                .and_then(judge)
+        };
+        ask(&self.hello.encode())?;
+        let file = match &self.place {
+            Place::File(file) => file,
+            Place::Folder(folder) => {
+                return std::fs::File::open(folder).map(OwnedFd::from).map_err(|error| {
+                    Error::internal("the pool folder could not be opened", error)
+                });
+            }
+        };
+        let device = pool::loop_file::attach(file)?;
+        let request = Writer::new(fork::MOUNT_POOL)
+            .bytes(path_bytes(&device.path))
+            .bytes(path_bytes(&self.mount_point))
+            .bytes(b"btrfs")
+            .bytes(pool::MOUNT_DATA.as_bytes())
+            .finish();
+        let (_, descriptors) = ask(&request)?;
+        descriptors
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::new(Kind::Internal, "the forkserver gave no pool"))
+    }
+}
+
+/// Path as the bytes that the forkserver takes.
+pub(super) fn path_bytes(path: &Path) -> &[u8] {
+    std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())
+}
+
+/// Puts the program into memory that nobody, root inside a sandbox included, can change.
+fn seal_program() -> Result<OwnedFd> {
+    let make = || -> io::Result<OwnedFd> {
+        let memory = rustix::fs::memfd_create(
+            "mayfly-init",
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )?;
+        let mut rest = PROGRAM;
+        while !rest.is_empty() {
+            let written = rustix::io::write(&memory, rest)?;
+            rest = &rest[written..];
+        }
+        rustix::fs::fcntl_add_seals(
+            &memory,
+            SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+        )?;
+        Ok(memory)
+    };
+    make().map_err(|error| Error::internal("the init program could not be put into memory", error))
+}
+
+fn exchange(
+    socket: &OwnedFd,
+    request: &[u8],
+    given: &[BorrowedFd<'_>],
+) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !given.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(given));
+    }
+    rustix::net::sendmsg(socket, &[IoSlice::new(request)], &mut control, SendFlags::NOSIGNAL)?;
+    let mut answer = vec![0; MAX_PACKET];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut answer)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    if received.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    answer.truncate(received.bytes);
+    let descriptors = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    Ok((answer, descriptors))
+}
+
+fn judge((answer, descriptors): (Vec<u8>, Vec<OwnedFd>)) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+    match answer.first() {
+        Some(&fork::OK) => Ok((answer, descriptors)),
+        Some(&fork::FAILED) => Err(setup_failure(&answer[1..])),
+        _ => Err(Error::new(Kind::Internal, "the forkserver gave an unknown answer")),
+    }
+}
+
+/// A failed step as a typed refusal: the layer, the kernel's reason, the remedy.
+pub(super) fn setup_failure(fields: &[u8]) -> Error {
+    let mut reader = Reader::new(fields);
+    let stage = reader.bytes().map(|stage| String::from_utf8_lossy(stage).into_owned());
+    let reason = io::Error::from_raw_os_error(reader.u32().unwrap_or(0).cast_signed());
+    let kind = match reason.raw_os_error() {
+        Some(12 | 11 | 24 | 28 | 122) => Kind::Limit,
+        _ => Kind::Unavailable,
+    };
+    Error::new(
+        kind,
+        format!(
+            "the sandbox could not be isolated: {}: {reason}",
+            stage.as_deref().unwrap_or("start")
+        ),
+    )
+    .with_hint("run `mayfly doctor` to see which layer this host lacks")
+}
+
+/// A connected pair for the status of one creation: ours, theirs.
+pub(super) fn status_pair() -> Result<(OwnedFd, OwnedFd)> {
+    let pair = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .and_then(|(ours, theirs)| {
+        rustix::net::sockopt::set_socket_timeout(
+            &ours,
+            rustix::net::sockopt::Timeout::Recv,
+            Some(PATIENCE),
+        )?;
+        Ok((ours, theirs))
+    });
+    pair.map_err(|error| {
+        Error::internal("no socket for the status of a new sandbox", io::Error::from(error))
+    })
+}
+
+/// Waits for the status of a creation.
+pub(super) fn await_status(ours: &OwnedFd) -> Result<()> {
+    let mut buffer = [0_u8; 512];
+    let (_, length) = rustix::net::recv(ours.as_fd(), &mut buffer[..], RecvFlags::empty())
+        .map_err(|error| Error::internal("a new sandbox did not report", io::Error::from(error)))?;
+    match buffer.get(..length) {
+        Some([1, ..]) => Ok(()),
+        Some([0, fields @ ..]) => Err(setup_failure(fields)),
+        _ => Err(Error::new(Kind::Unavailable, "a new sandbox ended before it was ready")
+            .with_hint("try again")),
+    }
+}

@@ -1,0 +1,187 @@
+//! Kits: namespaces and control groups made ahead of their sandbox, each with its parked process 1.
+//!
+//! A kit is used once and never recycled: the kernel keeps counters and caches per namespace that must
+//! not pass from one sandbox to the next.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mayfly_core::{Error, Kind, Result};
+use mayfly_init::protocol::Prepare;
+
+use super::cgroup::{Cgroups, Group};
+use super::forkserver::{Forkserver, path_bytes};
+
+/// First host id handed out; below lie the ids of people and services.
+const FIRST_ID: u32 = 0x2000_0000;
+/// Ids of one sandbox.
+pub(super) const IDS: u32 = 65_536;
+/// Sandboxes whose ids fit below the end of 32 bits.
+const SLOTS: u32 = 50_000;
+/// Pause after a kit could not be made.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Host id of inside id 0 of a slot.
+pub(super) const fn id_base(slot: u32) -> u32 {
+    FIRST_ID + slot * IDS
+}
+
+/// Slot whose ids begin at this host id.
+pub(super) fn slot_of(id_base: u32) -> Option<u32> {
+    let offset = id_base.checked_sub(FIRST_ID)?;
+    (offset % IDS == 0 && offset / IDS < SLOTS).then_some(offset / IDS)
+}
+
+/// One ready set of namespaces.
+#[derive(Debug)]
+pub(super) struct Kit {
+    pub(super) slot: u32,
+    pub(super) group: Group,
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    ready: VecDeque<Kit>,
+    used: BTreeSet<u32>,
+    stopping: bool,
+}
+
+/// The kits of a runtime; a thread of its own keeps `wanted` of them ready.
+#[derive(Debug)]
+pub(super) struct Kits {
+    forkserver: Arc<Forkserver>,
+    cgroups: Cgroups,
+    wanted: usize,
+    shelf: Mutex<Shelf>,
+    changed: Condvar,
+}
+
+impl Kits {
+    /// A shelf that knows which slots adopted sandboxes use.
+    pub(super) fn new(
+        forkserver: Arc<Forkserver>,
+        cgroups: Cgroups,
+        wanted: usize,
+        used: impl IntoIterator<Item = u32>,
+    ) -> Arc<Self> {
+        let shelf = Shelf { used: used.into_iter().collect(), ..Shelf::default() };
+        Arc::new(Self {
+            forkserver,
+            cgroups,
+            wanted,
+            shelf: Mutex::new(shelf),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// A kit: a ready one, else one made now.
+    pub(super) fn take(&self) -> Result<Kit> {
+        if let Some(kit) = self.shelf().ready.pop_front() {
+            self.changed.notify_one();
+            return Ok(kit);
+        }
+        self.make()
+    }
+
+    /// Gives back the slot of a sandbox that is completely gone.
+    pub(super) fn release(&self, slot: u32) {
+        self.shelf().used.remove(&slot);
+    }
+
+    /// Number of kits ready now.
+    pub(super) fn ready(&self) -> usize {
+        self.shelf().ready.len()
+    }
+
+    /// Keeps the shelf filled until [`Kits::stop`]; runs on a thread of its own.
+    pub(super) fn fill(&self) {
+        loop {
+            let mut shelf = self.shelf();
+            while !shelf.stopping && shelf.ready.len() >= self.wanted {
+                shelf = self.changed.wait(shelf).unwrap_or_else(PoisonError::into_inner);
+            }
+            if shelf.stopping {
+                return;
+            }
+            drop(shelf);
+            match self.make() {
+                Ok(kit) => self.shelf().ready.push_back(kit),
+                Err(error) => {
+                    tracing::warn!(%error, "namespaces could not be prepared");
+                    let shelf = self.shelf();
+                    drop(self.changed.wait_timeout(shelf, RETRY));
+                }
+            }
+        }
+    }
+
+    /// Ends [`Kits::fill`] and drops what is ready.
+    pub(super) fn stop(&self) {
+        let kits = {
+            let mut shelf = self.shelf();
+            shelf.stopping = true;
+            std::mem::take(&mut shelf.ready)
+        };
+        self.changed.notify_all();
+        for kit in kits {
+            self.discard(&kit);
+        }
+    }
+
+    /// Ends a kit that became no sandbox.
+    pub(super) fn discard(&self, kit: &Kit) {
+        let _ = self.forkserver.discard(kit.slot);
+        let _ = rustix::process::pidfd_send_signal(&kit.pidfd, rustix::process::Signal::KILL);
+        if let Err(error) = kit.group.remove() {
+            tracing::warn!(%error, slot = kit.slot, "control groups of unused namespaces stay");
+        }
+        self.release(kit.slot);
+    }
+
+    fn make(&self) -> Result<Kit> {
+        let slot = self.reserve()?;
+        let made = self.cgroups.prepare(slot).and_then(|group| {
+            let request = Prepare {
+                slot,
+                id_base: id_base(slot),
+                id_count: IDS,
+                cgroup: group.v2_path().map(|path| path_bytes(&path).to_vec()).unwrap_or_default(),
+                joins: group
+                    .v1_procs_paths()
+                    .iter()
+                    .map(|path| path_bytes(path).to_vec())
+                    .collect(),
+            };
+            match self.forkserver.prepare(&request) {
+                Ok(parked) => Ok(Kit { slot, group, pid: parked.pid, pidfd: parked.pidfd }),
+                Err(error) => {
+                    let _ = group.remove();
+                    Err(error)
+                }
+            }
+        });
+        if made.is_err() {
+            self.release(slot);
+        }
+        made
+    }
+
+    fn reserve(&self) -> Result<u32> {
+        let mut shelf = self.shelf();
+        let free = (0..SLOTS).find(|slot| !shelf.used.contains(slot));
+        let slot = free.ok_or_else(|| {
+            Error::new(Kind::Limit, format!("all {SLOTS} id ranges are in use"))
+                .with_hint("delete sandboxes")
+        })?;
+        shelf.used.insert(slot);
+        Ok(slot)
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

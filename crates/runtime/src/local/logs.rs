@@ -1,0 +1,88 @@
+//! Kept output of commands: files that init wrote into the sandbox's own folder, read with suspicion.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+
+use bytes::Bytes;
+use mayfly_core::process::ProcessLog;
+use mayfly_core::time::Timestamp;
+use mayfly_core::{Code, Error, Kind, Result};
+use mayfly_init::protocol::{LOG_HEAD, LOG_MAGIC, LOG_RUNNING};
+use rustix::fs::{Dir, Mode, OFlags};
+
+/// Longest title that is read back.
+const MAX_TITLE: u64 = 4096;
+/// Most logs listed; init keeps fewer.
+const MAX_LISTED: usize = 1024;
+
+/// All logs in a folder, oldest first.
+pub(super) fn list(folder: &OwnedFd) -> Result<Vec<ProcessLog>> {
+    let entries = Dir::read_from(folder).map_err(|error| {
+        Error::internal("the folder of logs could not be read", io::Error::from(error))
+    })?;
+    let mut logs: Vec<ProcessLog> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok())
+        .take(MAX_LISTED)
+        .filter_map(|number| open(folder, number).ok())
+        .map(|opened| opened.log)
+        .collect();
+    logs.sort_by_key(|log| log.process);
+    Ok(logs)
+}
+
+/// Bytes of one log from an offset.
+pub(super) fn read(folder: &OwnedFd, number: u64, offset: u64, max: usize) -> Result<Bytes> {
+    let opened = open(folder, number)?;
+    let length = opened.log.size.saturating_sub(offset).min(max as u64);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let read = opened
+        .file
+        .read_at(&mut bytes, opened.start.saturating_add(offset))
+        .map_err(|error| Error::internal(format!("log {number} could not be read"), error))?;
+    bytes.truncate(read);
+    Ok(Bytes::from(bytes))
+}
+
+struct Opened {
+    file: File,
+    /// Where output begins.
+    start: u64,
+    log: ProcessLog,
+}
+
+fn open(folder: &OwnedFd, number: u64) -> Result<Opened> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let missing = || {
+        Error::new(Kind::NotFound, format!("no log of command {number} is kept"))
+            .with_code(Code::ProcessNotFound)
+    };
+    let file = rustix::fs::openat(folder, number.to_string(), flags, Mode::empty())
+        .map_err(|_| missing())?;
+    let file = File::from(file);
+    let size = file.metadata().ok().filter(std::fs::Metadata::is_file).ok_or_else(missing)?.len();
+    let mut head = [0_u8; LOG_HEAD];
+    file.read_exact_at(&mut head, 0).map_err(|_| missing())?;
+    let field =
+        |from: usize| -> [u8; 4] { [head[from], head[from + 1], head[from + 2], head[from + 3]] };
+    if head[..8] != LOG_MAGIC[..] {
+        return Err(missing());
+    }
+    let exit = i32::from_le_bytes(field(8));
+    let title_length = u64::from(u32::from_le_bytes(field(12))).min(MAX_TITLE);
+    let started =
+        u64::from(u32::from_le_bytes(field(16))) | u64::from(u32::from_le_bytes(field(20))) << 32;
+    let mut title = vec![0; usize::try_from(title_length).unwrap_or(0)];
+    file.read_exact_at(&mut title, LOG_HEAD as u64).map_err(|_| missing())?;
+    let start = LOG_HEAD as u64 + title_length;
+    let log = ProcessLog {
+        process: number,
+        title: String::from_utf8_lossy(&title).into_owned(),
+        started_at: Timestamp(i64::try_from(started).unwrap_or(i64::MAX)),
+        exit_code: (exit != LOG_RUNNING).then_some(exit),
+        size: size.saturating_sub(start),
+    };
+    Ok(Opened { file, start, log })
+}

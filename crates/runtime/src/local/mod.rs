@@ -1,0 +1,30 @@
+//! Sandboxes on this machine.
+//!
+//! ```text
+//! LocalRuntime (async, the port) -> Host (blocking verbs) -> Forkserver -> process 1 of each sandbox
+//!                                                         -> Pool, Cgroups, Sockets
+//!               exec, logs ------------------------------------------------^
+//! ```
+//! Nothing is remembered that the host does not show: running sandboxes are found by the sockets of their
+//! process 1, all others by their folders in the pool.
+
+pub mod cgroup;
+mod doctor;
+mod exec;
+pub mod files;
+mod forkserver;
+mod host;
+pub mod image;
+mod init;
+mod kits;
+mod live;
+mod logs;
+mod options;
+pub mod pool;
+mod runtime;
+pub mod seccomp;
+mod spec;
+pub mod users;
+
+pub use options::{Options, Wanted};
+pub use runtime::LocalRuntime;

@@ -1,0 +1,282 @@
+//! The runtime port on this machine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use mayfly_core::id::SandboxId;
+use mayfly_core::limits::Resources;
+use mayfly_core::ports::files::Files;
+use mayfly_core::ports::runtime::{
+    Exit, Layer, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
+};
+use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
+use mayfly_core::snapshot::Source;
+use mayfly_core::{Error, Kind, Result};
+use tokio::io::Interest;
+use tokio::sync::{Mutex, mpsc};
+
+use super::files::{LocalFiles, Roots};
+use super::host::{self, Host};
+use super::live::Live;
+use super::options::{Options, Wanted};
+use super::{doctor, exec, logs};
+
+/// Ends that may wait to be fetched; sandboxes are fewer.
+const EXITS: usize = 65_536;
+
+/// Runs sandboxes on this machine. Sandboxes live on when it is dropped; a later one finds them again.
+#[derive(Debug)]
+pub struct LocalRuntime {
+    host: Arc<Host>,
+    files: LocalFiles,
+    exits: Mutex<mpsc::Receiver<Exit>>,
+    watcher: tokio::task::JoinHandle<()>,
+    filler: Option<JoinHandle<()>>,
+}
+
+impl LocalRuntime {
+    /// Opens the runtime of a data directory; one server at a time may use it.
+    ///
+    /// [`Kind::Unavailable`] names the layer that the host lacks and the remedy.
+    pub async fn open(options: Options) -> Result<Self> {
+        if !rustix::process::geteuid().is_root() || options.profile == Wanted::Unprivileged {
+            return Err(Error::new(Kind::Unavailable, "isolation profile `full` needs root")
+                .with_hint(
+                    "run as root; what ordinary users can have is listed by `mayfly doctor`",
+                ));
+        }
+        let (started, to_watch) = mpsc::channel(EXITS);
+        let (gone, exits) = mpsc::channel(EXITS);
+        let host = Arc::new(blocking(move || Host::open(options, started)).await?);
+        let watcher = tokio::spawn(watch_all(Arc::clone(&host), to_watch, gone));
+        let roots: Arc<dyn Roots> = host.registry.clone();
+        let kits = Arc::clone(&host.kits);
+        let filler = std::thread::Builder::new()
+            .name("mayfly-kits".to_owned())
+            .spawn(move || kits.fill())
+            .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
+        Ok(Self {
+            files: LocalFiles::start(roots)?,
+            host,
+            exits: Mutex::new(exits),
+            watcher,
+            filler: Some(filler),
+        })
+    }
+
+    /// Waits until the wanted number of namespace sets is ready, for measurements.
+    pub async fn warmed(&self, wanted: usize) {
+        while self.host.kits.ready() < wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Id of the forkserver process, for tests that kill it.
+    pub fn forkserver_pid(&self) -> Option<u32> {
+        self.host.forkserver.pid()
+    }
+
+    /// Pid of process 1 and host id of inside root, for tests that look from outside.
+    pub fn inspect(&self, id: SandboxId) -> Option<(i32, u32)> {
+        self.host.registry.get(id).map(|live| (live.pid, host::root_id(&live)))
+    }
+
+    async fn on_host<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&Host) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let host = Arc::clone(&self.host);
+        blocking(move || verb(&host)).await
+    }
+}
+
+impl Drop for LocalRuntime {
+    fn drop(&mut self) {
+        self.watcher.abort();
+        self.host.kits.stop();
+        if let Some(filler) = self.filler.take() {
+            let _ = filler.join();
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::internal("a worker of the runtime ended early", error)),
+    }
+}
+
+/// Watches every sandbox that begins to run until it ends.
+async fn watch_all(
+    host: Arc<Host>,
+    mut started: mpsc::Receiver<Arc<Live>>,
+    gone: mpsc::Sender<Exit>,
+) {
+    let mut watches = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            live = started.recv() => match live {
+                Some(live) => { watches.spawn(watch(Arc::clone(&host), live, gone.clone())); }
+                None => return,
+            },
+            Some(_) = watches.join_next() => {}
+        }
+    }
+}
+
+async fn watch(host: Arc<Host>, live: Arc<Live>, gone: mpsc::Sender<Exit>) {
+    let Ok(pidfd) = live.pidfd.try_clone() else { return };
+    let Ok(pidfd) = crate::sys::watch::watch(pidfd, Interest::READABLE) else { return };
+    if pidfd.readable().await.is_err() {
+        return;
+    }
+    drop(pidfd);
+    if live.ending.load(Ordering::Relaxed) {
+        return;
+    }
+    let exit = blocking(move || {
+        let reason = match live.group.oom_kills() {
+            Ok(kills) if kills > 0 => "out of memory: process 1 was killed",
+            _ => "process 1 of the sandbox ended unexpectedly",
+        };
+        let _ = live.group.kill();
+        host.bury(&live)?;
+        Ok(Exit { id: live.id, reason: reason.to_owned() })
+    })
+    .await;
+    match exit {
+        Ok(exit) => drop(gone.send(exit).await),
+        Err(error) => tracing::warn!(%error, "what a dead sandbox left could not be removed"),
+    }
+}
+
+#[async_trait]
+impl Runtime for LocalRuntime {
+    fn profile(&self) -> Profile {
+        Profile::Full
+    }
+
+    async fn host_source(&self) -> Result<Source> {
+        self.on_host(|host| Ok(Source::Host { fingerprint: host.image()?.fingerprint })).await
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<()> {
+        let spec = spec.clone();
+        self.on_host(move |host| host.create(&spec)).await
+    }
+
+    async fn start(&self, spec: &SandboxSpec) -> Result<()> {
+        let spec = spec.clone();
+        self.on_host(move |host| host.start(&spec)).await
+    }
+
+    async fn stop(&self, id: SandboxId, grace: Duration) -> Result<()> {
+        self.on_host(move |host| host.stop(id, grace)).await
+    }
+
+    async fn destroy(&self, id: SandboxId) -> Result<()> {
+        self.on_host(move |host| host.destroy(id)).await
+    }
+
+    async fn freeze(&self, id: SandboxId) -> Result<()> {
+        self.on_host(move |host| host.registry.started(id)?.group.freeze(true)).await
+    }
+
+    async fn thaw(&self, id: SandboxId) -> Result<()> {
+        self.on_host(move |host| host.registry.started(id)?.group.freeze(false)).await
+    }
+
+    async fn resize(&self, id: SandboxId, resources: Resources) -> Result<()> {
+        self.on_host(move |host| host.resize(id, resources)).await
+    }
+
+    async fn list(&self) -> Result<Vec<Observed>> {
+        self.on_host(|host| {
+            let mut found: BTreeMap<SandboxId, Observed> = host
+                .pool
+                .sandboxes()?
+                .into_iter()
+                .map(|id| (id, Observed { id, running: false, frozen: false }))
+                .collect();
+            for live in host.registry.all() {
+                let frozen = live.group.is_frozen().unwrap_or(false);
+                found.insert(live.id, Observed { id: live.id, running: live.is_alive(), frozen });
+            }
+            Ok(found.into_values().collect())
+        })
+        .await
+    }
+
+    async fn next_exit(&self) -> Exit {
+        match self.exits.lock().await.recv().await {
+            Some(exit) => exit,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn usage(&self, id: SandboxId) -> Result<Usage> {
+        self.on_host(move |host| {
+            let group = match host.registry.get(id) {
+                Some(live) => live.group.usage()?,
+                None => super::cgroup::GroupUsage::default(),
+            };
+            Ok(Usage {
+                cpu_nanos: group.cpu_nanos,
+                memory_bytes: group.memory_bytes,
+                memory_cache_bytes: group.cache_bytes,
+                disk_bytes: host.pool.sandbox_usage(id)?,
+                pids: group.pids,
+            })
+        })
+        .await
+    }
+
+    async fn places(&self, id: SandboxId) -> Result<Places> {
+        self.on_host(move |host| {
+            let live = host.registry.started(id)?;
+            Ok(Places { home: live.user()?.home.clone(), workdir: live.workdir()?.to_owned() })
+        })
+        .await
+    }
+
+    async fn exec(&self, id: SandboxId, request: ExecRequest) -> Result<ExecOutcome> {
+        let live = self.host.registry.started(id)?;
+        exec::run(&self.host.sockets, &live, request, now()).await
+    }
+
+    async fn logs(&self, id: SandboxId) -> Result<Vec<ProcessLog>> {
+        self.on_host(move |host| logs::list(&host.logs(id)?)).await
+    }
+
+    async fn read_log(
+        &self,
+        id: SandboxId,
+        process: u64,
+        offset: u64,
+        max: usize,
+    ) -> Result<Bytes> {
+        self.on_host(move |host| logs::read(&host.logs(id)?, process, offset, max)).await
+    }
+
+    fn files(&self) -> &dyn Files {
+        &self.files
+    }
+
+    async fn doctor(&self) -> Vec<Layer> {
+        self.on_host(|host| Ok(doctor::examine(host))).await.unwrap_or_default()
+    }
+}
+
+/// Wall clock in milliseconds, shown in logs only.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
