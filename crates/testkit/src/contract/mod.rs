@@ -1,0 +1,5 @@
+//! What every adapter of a port must do; called from the adapters' `tests/` folders. A broken promise panics
+//! with the sentence that was broken.
+
+pub mod runtime;
+pub mod store;

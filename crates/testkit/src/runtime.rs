@@ -1,0 +1,340 @@
+//! A runtime in memory whose verbs can be made to fail, to take long and to crash the server.
+//!
+//! It knows a handful of programs (`echo`, `false`, `printenv`, `sleep`), enough for the contract suite.
+
+mod files;
+mod programs;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use mayfly_core::id::SandboxId;
+use mayfly_core::limits::Resources;
+use mayfly_core::ports::files::Files;
+use mayfly_core::ports::runtime::{
+    Exit, Layer, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
+};
+use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
+use mayfly_core::snapshot::Source;
+use mayfly_core::{Error, Kind, Result};
+use tokio::sync::Notify;
+
+use crate::fuse::Fuse;
+use files::FakeFiles;
+
+/// A verb whose behaviour a test can script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// [`Runtime::create`].
+    Create,
+    /// [`Runtime::start`].
+    Start,
+    /// [`Runtime::stop`].
+    Stop,
+    /// [`Runtime::destroy`].
+    Destroy,
+    /// [`Runtime::freeze`].
+    Freeze,
+    /// [`Runtime::thaw`].
+    Thaw,
+    /// [`Runtime::resize`].
+    Resize,
+}
+
+/// What survives a crash of the server.
+#[derive(Debug, Default)]
+pub(crate) struct Machines {
+    state: Mutex<State>,
+    exited: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    machines: BTreeMap<SandboxId, Machine>,
+    failures: HashMap<Verb, VecDeque<Kind>>,
+    delays: HashMap<Verb, Duration>,
+    exits: VecDeque<Exit>,
+    made: HashMap<SandboxId, u32>,
+}
+
+#[derive(Debug)]
+struct Machine {
+    spec: SandboxSpec,
+    running: bool,
+    frozen: bool,
+    files: BTreeMap<String, Bytes>,
+    logs: Vec<(ProcessLog, Bytes)>,
+}
+
+impl Machines {
+    /// Ends every process, as the end of the host does.
+    pub(crate) fn power_off(&self) {
+        for machine in self.lock().machines.values_mut() {
+            machine.running = false;
+            machine.frozen = false;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A runtime in memory.
+#[derive(Debug)]
+pub struct FakeRuntime {
+    machines: Arc<Machines>,
+    files: FakeFiles,
+    fuse: Fuse,
+}
+
+impl Default for FakeRuntime {
+    fn default() -> Self {
+        Self::new(Arc::default(), Fuse::never())
+    }
+}
+
+impl FakeRuntime {
+    pub(crate) fn new(machines: Arc<Machines>, fuse: Fuse) -> Self {
+        let files = FakeFiles { machines: Arc::clone(&machines) };
+        Self { machines, files, fuse }
+    }
+
+    /// Adds a failure of this kind to the next calls of the verb.
+    pub fn fail(&self, verb: Verb, kind: Kind) {
+        self.machines.lock().failures.entry(verb).or_default().push_back(kind);
+    }
+
+    /// Lets the verb take this long from now on.
+    pub fn delay(&self, verb: Verb, by: Duration) {
+        self.machines.lock().delays.insert(verb, by);
+    }
+
+    /// Ends a sandbox unasked.
+    pub fn end(&self, id: SandboxId, reason: &str) {
+        let mut state = self.machines.lock();
+        if let Some(machine) = state.machines.get_mut(&id) {
+            machine.running = false;
+        }
+        state.exits.push_back(Exit { id, reason: reason.to_owned() });
+        drop(state);
+        self.machines.exited.notify_one();
+    }
+
+    /// Takes a sandbox away behind the platform's back.
+    pub fn lose(&self, id: SandboxId) {
+        self.machines.lock().machines.remove(&id);
+    }
+
+    /// Makes a sandbox that no record knows.
+    pub fn smuggle(&self, spec: SandboxSpec) {
+        self.machines.lock().machines.insert(spec.id, Machine::new(spec));
+    }
+
+    /// What is there, without a step of the fuse: id, running, frozen, size.
+    pub fn peek(&self) -> Vec<(Observed, Resources)> {
+        let state = self.machines.lock();
+        state.machines.iter().map(|(id, one)| (one.observed(*id), one.spec.resources)).collect()
+    }
+
+    /// How often a sandbox was made from nothing.
+    pub fn made(&self, id: SandboxId) -> u32 {
+        self.machines.lock().made.get(&id).copied().unwrap_or_default()
+    }
+
+    async fn act<T>(&self, verb: Verb, act: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        self.fuse.step().await;
+        let delay = self.machines.lock().delays.get(&verb).copied();
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+        let out = {
+            let mut state = self.machines.lock();
+            match state.failures.get_mut(&verb).and_then(VecDeque::pop_front) {
+                Some(kind) => Err(Error::new(kind, format!("{verb:?} was made to fail"))),
+                None => act(&mut state),
+            }
+        };
+        self.fuse.step().await;
+        out
+    }
+}
+
+impl Machine {
+    fn new(spec: SandboxSpec) -> Self {
+        let (files, logs) = (BTreeMap::new(), Vec::new());
+        Self { spec, running: true, frozen: false, files, logs }
+    }
+
+    fn observed(&self, id: SandboxId) -> Observed {
+        Observed { id, running: self.running, frozen: self.frozen }
+    }
+}
+
+impl State {
+    fn get(&mut self, id: SandboxId) -> Result<&mut Machine> {
+        let missing = || Error::not_found(format!("sandbox {id} is not there"));
+        self.machines.get_mut(&id).ok_or_else(missing)
+    }
+
+    fn running(&mut self, id: SandboxId) -> Result<&mut Machine> {
+        let machine = self.get(id)?;
+        if machine.running {
+            return Ok(machine);
+        }
+        Err(Error::conflict(format!("sandbox {id} does not run")))
+    }
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    fn profile(&self) -> Profile {
+        Profile::Full
+    }
+
+    async fn host_source(&self) -> Result<Source> {
+        Ok(Source::Host { fingerprint: "fake".to_owned() })
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<()> {
+        self.act(Verb::Create, |state| {
+            if !state.machines.contains_key(&spec.id) {
+                *state.made.entry(spec.id).or_default() += 1;
+                state.machines.insert(spec.id, Machine::new(spec.clone()));
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn start(&self, spec: &SandboxSpec) -> Result<()> {
+        self.act(Verb::Start, |state| {
+            let machine = state.get(spec.id)?;
+            machine.running = true;
+            machine.frozen = false;
+            machine.spec = spec.clone();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn stop(&self, id: SandboxId, _grace: Duration) -> Result<()> {
+        self.act(Verb::Stop, |state| {
+            let machine = state.get(id)?;
+            machine.running = false;
+            machine.frozen = false;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn destroy(&self, id: SandboxId) -> Result<()> {
+        self.act(Verb::Destroy, |state| {
+            state.machines.remove(&id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn freeze(&self, id: SandboxId) -> Result<()> {
+        self.act(Verb::Freeze, |state| {
+            state.running(id)?.frozen = true;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn thaw(&self, id: SandboxId) -> Result<()> {
+        self.act(Verb::Thaw, |state| {
+            state.running(id)?.frozen = false;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn resize(&self, id: SandboxId, resources: Resources) -> Result<()> {
+        self.act(Verb::Resize, |state| {
+            state.get(id)?.spec.resources = resources;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn list(&self) -> Result<Vec<Observed>> {
+        self.fuse.step().await;
+        Ok(self.peek().into_iter().map(|(observed, _)| observed).collect())
+    }
+
+    async fn next_exit(&self) -> Exit {
+        loop {
+            let exited = self.machines.exited.notified();
+            let next = self.machines.lock().exits.pop_front();
+            if let Some(exit) = next {
+                return exit;
+            }
+            exited.await;
+        }
+    }
+
+    async fn usage(&self, id: SandboxId) -> Result<Usage> {
+        let mut state = self.machines.lock();
+        let machine = state.running(id)?;
+        let disk_bytes = machine.files.values().map(|file| file.len() as u64).sum();
+        Ok(Usage { pids: 1, disk_bytes, ..Usage::default() })
+    }
+
+    async fn places(&self, id: SandboxId) -> Result<Places> {
+        self.machines.lock().running(id)?;
+        Ok(Places { home: "/root".to_owned(), workdir: "/root".to_owned() })
+    }
+
+    async fn exec(&self, id: SandboxId, request: ExecRequest) -> Result<ExecOutcome> {
+        let env = self.machines.lock().running(id)?.spec.env.clone();
+        let (exit_code, output) = programs::run(&request, env).await?;
+        let mut state = self.machines.lock();
+        let logs = &mut state.running(id)?.logs;
+        let process = logs.len() as u64 + 1;
+        let log = ProcessLog {
+            process,
+            title: request.title,
+            started_at: mayfly_core::time::Timestamp(0),
+            exit_code: Some(exit_code),
+            size: output.len() as u64,
+        };
+        logs.push((log, output.clone()));
+        Ok(ExecOutcome { exit_code, output, truncated: false, process })
+    }
+
+    async fn logs(&self, id: SandboxId) -> Result<Vec<ProcessLog>> {
+        let mut state = self.machines.lock();
+        Ok(state.get(id)?.logs.iter().map(|(log, _)| log.clone()).collect())
+    }
+
+    async fn read_log(
+        &self,
+        id: SandboxId,
+        process: u64,
+        offset: u64,
+        max: usize,
+    ) -> Result<Bytes> {
+        let mut state = self.machines.lock();
+        let logs = &state.get(id)?.logs;
+        let Some((_, output)) = logs.iter().find(|(log, _)| log.process == process) else {
+            return Err(Error::not_found(format!("no log of process {process}")));
+        };
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(output.len());
+        let to = from.saturating_add(max).min(output.len());
+        Ok(output.slice(from..to))
+    }
+
+    fn files(&self) -> &dyn Files {
+        &self.files
+    }
+
+    async fn doctor(&self) -> Vec<Layer> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,236 @@
+//! A store in memory with the port's whole meaning; lists are in `query`.
+
+mod query;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use mayfly_core::access::ApiKey;
+use mayfly_core::event::Event;
+use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
+use mayfly_core::ports::store::{Change, SandboxPage, SandboxQuery, Store, Swap};
+use mayfly_core::sandbox::{Sandbox, State};
+use mayfly_core::snapshot::Snapshot;
+use mayfly_core::time::{Moment, Timestamp};
+use mayfly_core::{Error, Kind, Result};
+
+use crate::fuse::Fuse;
+
+/// What survives a crash.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    rows: Mutex<Rows>,
+    failures: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    sandboxes: BTreeMap<SandboxId, Sandbox>,
+    snapshots: BTreeMap<SnapshotId, Snapshot>,
+    keys: BTreeMap<(OrganizationId, String), ApiKey>,
+    settings: BTreeMap<String, String>,
+    events: Vec<Event>,
+}
+
+/// A store in memory.
+#[derive(Debug)]
+pub struct FakeStore {
+    tables: Arc<Tables>,
+    fuse: Fuse,
+}
+
+impl Default for FakeStore {
+    fn default() -> Self {
+        Self::new(Arc::default(), Fuse::never())
+    }
+}
+
+impl FakeStore {
+    pub(crate) fn new(tables: Arc<Tables>, fuse: Fuse) -> Self {
+        Self { tables, fuse }
+    }
+
+    /// The next so many writes of sandboxes fail as on a full disk.
+    pub fn fail_writes(&self, times: u32) {
+        self.tables.failures.store(times, Ordering::SeqCst);
+    }
+
+    /// Every sandbox ever kept, destroyed ones included, without a step of the fuse.
+    pub fn peek(&self) -> Vec<Sandbox> {
+        self.rows().sandboxes.values().cloned().collect()
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.tables.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn with<T>(&self, act: impl FnOnce(&mut Rows) -> T) -> T {
+        self.fuse.step().await;
+        let out = act(&mut self.rows());
+        self.fuse.step().await;
+        out
+    }
+}
+
+impl Rows {
+    fn replace(&mut self, change: Change) -> Swap {
+        let Change { next, expected, events } = change;
+        assert_eq!(next.version, expected.unwrap_or(0) + 1, "a change counts versions by one");
+        let current = self.sandboxes.get(&next.id);
+        if current.map(|row| row.version) != expected {
+            return Swap::Stale;
+        }
+        let old_key = current.and_then(|row| row.idempotency_key.clone());
+        if let Some(key) = &next.idempotency_key
+            && old_key.as_ref() != Some(key)
+        {
+            let made = self.sandboxes.values().find(|row| {
+                row.organization == next.organization && row.idempotency_key.as_ref() == Some(key)
+            });
+            if let Some(made) = made {
+                return Swap::Repeated(Box::new(made.clone()));
+            }
+        }
+        let taken = next.state != State::Destroyed
+            && self.sandboxes.values().any(|row| {
+                row.id != next.id
+                    && row.state != State::Destroyed
+                    && row.organization == next.organization
+                    && row.name == next.name
+            });
+        if taken {
+            return Swap::NameTaken;
+        }
+        self.sandboxes.insert(next.id, next);
+        self.events.extend(events);
+        Swap::Done
+    }
+}
+
+#[async_trait]
+impl Store for FakeStore {
+    async fn replace(&self, change: Change) -> Result<Swap> {
+        let failures = &self.tables.failures;
+        let fails = failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if fails.is_ok() {
+            return Err(Error::new(Kind::Unavailable, "the database is full"));
+        }
+        Ok(self.with(|rows| rows.replace(change)).await)
+    }
+
+    async fn touch(&self, id: SandboxId, at: Moment) -> Result<()> {
+        self.with(|rows| {
+            if let Some(row) = rows.sandboxes.get_mut(&id)
+                && row.last_activity.mono < at.mono
+            {
+                row.last_activity = at;
+            }
+        })
+        .await;
+        Ok(())
+    }
+
+    async fn sandbox(&self, id: SandboxId) -> Result<Option<Sandbox>> {
+        Ok(self.with(|rows| rows.sandboxes.get(&id).cloned()).await)
+    }
+
+    async fn sandbox_by_name(
+        &self,
+        organization: OrganizationId,
+        name: &str,
+    ) -> Result<Option<Sandbox>> {
+        let fits = |row: &&Sandbox| {
+            row.organization == organization && row.name == name && row.state != State::Destroyed
+        };
+        Ok(self.with(|rows| rows.sandboxes.values().find(fits).cloned()).await)
+    }
+
+    async fn sandboxes(
+        &self,
+        organization: OrganizationId,
+        query: &SandboxQuery,
+    ) -> Result<SandboxPage> {
+        let mine = |rows: &mut Rows| -> Vec<Sandbox> {
+            let mine = rows.sandboxes.values();
+            mine.filter(|row| row.organization == organization && !row.warm).cloned().collect()
+        };
+        let mine = self.with(mine).await;
+        query::page(mine, query)
+    }
+
+    async fn living(&self) -> Result<Vec<Sandbox>> {
+        let lives = |row: &&Sandbox| row.state != State::Destroyed;
+        Ok(self.with(|rows| rows.sandboxes.values().filter(lives).cloned().collect()).await)
+    }
+
+    async fn forget_destroyed(&self, before: Timestamp) -> Result<u64> {
+        let removed = |rows: &mut Rows| {
+            let had = rows.sandboxes.len();
+            let stays = |row: &Sandbox| row.state != State::Destroyed || row.updated_at >= before;
+            rows.sandboxes.retain(|_, row| stays(row));
+            had - rows.sandboxes.len()
+        };
+        Ok(self.with(removed).await as u64)
+    }
+
+    async fn put_snapshot(&self, snapshot: &Snapshot) -> Result<()> {
+        self.with(|rows| rows.snapshots.insert(snapshot.id, snapshot.clone())).await;
+        Ok(())
+    }
+
+    async fn snapshot(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
+        Ok(self.with(|rows| rows.snapshots.get(&id).cloned()).await)
+    }
+
+    async fn snapshots(&self, organization: OrganizationId) -> Result<Vec<Snapshot>> {
+        let sees = |row: &&Snapshot| row.organization.is_none_or(|owner| owner == organization);
+        Ok(self.with(|rows| rows.snapshots.values().filter(sees).cloned().collect()).await)
+    }
+
+    async fn add_key(&self, key: &ApiKey) -> Result<()> {
+        let at = (key.organization, key.name.clone());
+        self.with(|rows| match rows.keys.entry(at) {
+            std::collections::btree_map::Entry::Occupied(_) => {
+                Err(Error::conflict(format!("an API key named {} already exists", key.name)))
+            }
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(key.clone());
+                Ok(())
+            }
+        })
+        .await
+    }
+
+    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>> {
+        Ok(self.with(|rows| rows.keys.values().find(|key| key.hash == *hash).cloned()).await)
+    }
+
+    async fn keys(&self, organization: OrganizationId) -> Result<Vec<ApiKey>> {
+        let mine = |key: &&ApiKey| key.organization == organization;
+        Ok(self.with(|rows| rows.keys.values().filter(mine).cloned().collect()).await)
+    }
+
+    async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool> {
+        let at = (organization, name.to_owned());
+        Ok(self.with(|rows| rows.keys.remove(&at).is_some()).await)
+    }
+
+    async fn setting(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.with(|rows| rows.settings.get(name).cloned()).await)
+    }
+
+    async fn set_setting(&self, name: &str, value: &str) -> Result<()> {
+        self.with(|rows| rows.settings.insert(name.to_owned(), value.to_owned())).await;
+        Ok(())
+    }
+
+    async fn events(&self, sandbox: SandboxId, limit: u32) -> Result<Vec<Event>> {
+        let newest = |rows: &mut Rows| -> Vec<Event> {
+            let all = rows.events.iter().rev();
+            all.filter(|event| event.sandbox == sandbox).take(limit as usize).cloned().collect()
+        };
+        Ok(self.with(newest).await)
+    }
+}

@@ -1,0 +1,16 @@
+//! The stand-ins keep the contracts that the real adapters keep.
+
+#[cfg(test)]
+mod tests {
+    use mayfly_testkit::{FakeRuntime, FakeStore, runtime_contract, store_contract};
+
+    #[tokio::test]
+    async fn the_store_in_memory_keeps_the_contract() {
+        store_contract(&FakeStore::default()).await;
+    }
+
+    #[tokio::test]
+    async fn the_runtime_in_memory_keeps_the_contract() {
+        runtime_contract(&FakeRuntime::default()).await;
+    }
+}
