@@ -81,7 +81,8 @@ fn message(live: &Live, request: &ExecRequest, started_at: u64) -> Result<Vec<u8
         ("SHELL", user.shell.as_str()),
         ("LANG", "C.UTF-8"),
     ]);
-    env.extend(request.env.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    let given = live.spec.env.iter().chain(&request.env);
+    env.extend(given.map(|(key, value)| (key.as_str(), value.as_str())));
     let run = Run {
         uid: user.uid,
         gid: user.gid,

@@ -3,6 +3,7 @@
 //! Everything else about a sandbox is the engine's; this little is needed to run commands and file calls
 //! for a sandbox that an earlier server made.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -15,17 +16,20 @@ use rustix::fs::XattrFlags;
 const ATTRIBUTE: &str = "trusted.mayfly.spec";
 /// Raised when the fields change; a folder with another number is refused.
 const FORMAT: u8 = 1;
+/// Longest description, bytes: what the pool's file system takes as one attribute.
+const MAX_SPEC: usize = 15 << 10;
 
-/// User, work dir and source of a sandbox.
+/// User, work dir and environment of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Spec {
     pub(super) user: String,
     pub(super) workdir: Option<String>,
+    pub(super) env: BTreeMap<String, String>,
 }
 
 impl From<&SandboxSpec> for Spec {
     fn from(spec: &SandboxSpec) -> Self {
-        Self { user: spec.user.clone(), workdir: spec.workdir.clone() }
+        Self { user: spec.user.clone(), workdir: spec.workdir.clone(), env: spec.env.clone() }
     }
 }
 
@@ -33,8 +37,19 @@ impl Spec {
     /// Writes it to the sandbox's folder.
     pub(super) fn save(&self, folder: impl AsFd) -> Result<()> {
         let workdir = self.workdir.as_deref().unwrap_or_default();
-        let bytes =
-            Writer::new(FORMAT).bytes(self.user.as_bytes()).bytes(workdir.as_bytes()).finish();
+        let env: Vec<&String> = self.env.iter().flat_map(|(key, value)| [key, value]).collect();
+        let bytes = Writer::new(FORMAT)
+            .bytes(self.user.as_bytes())
+            .bytes(workdir.as_bytes())
+            .list(&env)
+            .finish();
+        if bytes.len() > MAX_SPEC {
+            return Err(Error::invalid(format!(
+                "user, work dir and environment of the sandbox are {} bytes long: expected at most {MAX_SPEC}",
+                bytes.len()
+            ))
+            .with_hint("put large values into a file of the sandbox"));
+        }
         rustix::fs::fsetxattr(folder, ATTRIBUTE, &bytes, XattrFlags::empty()).map_err(|error| {
             Error::internal(
                 "the sandbox's description could not be written",
@@ -45,7 +60,7 @@ impl Spec {
 
     /// Reads it back.
     pub(super) fn load(folder: impl AsFd) -> Result<Self> {
-        let mut buffer = vec![0_u8; 16 << 10];
+        let mut buffer = vec![0_u8; MAX_SPEC];
         let length =
             rustix::fs::fgetxattr(folder, ATTRIBUTE, &mut buffer[..]).map_err(|error| {
                 Error::internal(
@@ -69,6 +84,12 @@ impl Spec {
         }
         let mut text = || String::from_utf8(reader.bytes()?.to_vec()).ok();
         let (user, workdir) = (text()?, text()?);
-        Some(Self { user, workdir: Some(workdir).filter(|workdir| !workdir.is_empty()) })
+        let texts = reader
+            .list()?
+            .into_iter()
+            .map(|bytes| String::from_utf8(bytes.to_vec()).ok())
+            .collect::<Option<Vec<_>>>()?;
+        let env = texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+        Some(Self { user, workdir: Some(workdir).filter(|workdir| !workdir.is_empty()), env })
     }
 }
