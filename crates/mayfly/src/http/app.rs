@@ -1,0 +1,173 @@
+//! What every handler can reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::HOST;
+use axum::http::request::Parts as RequestParts;
+use mayfly_core::access::Caller;
+use mayfly_core::ports::clock::Clock;
+use mayfly_core::ports::entropy::Entropy;
+use mayfly_core::ports::store::Store;
+use mayfly_core::time::Timestamp;
+use mayfly_engine::Engine;
+
+use super::fault::{Answer, Fault};
+use super::metrics::Counters;
+use super::rate::Rate;
+
+/// Choices of the operator about the HTTP edge.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Scheme and host that clients reach the server by; `None` = the Host of each request.
+    pub(crate) public_url: Option<String>,
+    /// The listener's own `host:port`, used where a request has no usable Host.
+    pub(crate) listen: String,
+    /// Hosts that pass without a key; empty = keys are always needed.
+    pub(crate) dev_hosts: Vec<String>,
+    /// Region label of sandboxes whose caller names none.
+    pub(crate) target: String,
+    /// Snapshot for callers who name none.
+    pub(crate) default_snapshot: String,
+    /// Longest time of one command.
+    pub(crate) execute_timeout: Duration,
+    /// Most bytes of output in one answer.
+    pub(crate) max_output: usize,
+    /// Most bytes of a JSON body.
+    pub(crate) max_body: usize,
+    /// Requests per second and key, sustained; the burst is twice that.
+    pub(crate) rate: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            listen: "127.0.0.1:3457".to_owned(),
+            dev_hosts: Vec::new(),
+            target: "us".to_owned(),
+            default_snapshot: "host".to_owned(),
+            execute_timeout: Duration::from_secs(3600),
+            max_output: 1 << 20,
+            max_body: 1 << 20,
+            rate: 10_000,
+        }
+    }
+}
+
+/// The parts an [`App`] is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Use cases.
+    pub(crate) engine: Engine,
+    /// Settings of the server itself.
+    pub(crate) store: Arc<dyn Store>,
+    /// Time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Secrets and boundaries.
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// Key that tokens are derived from.
+    pub(crate) master: [u8; 32],
+    /// Choices of the operator.
+    pub(crate) options: Options,
+}
+
+/// State of the router; a cheap handle.
+#[derive(Clone, Debug)]
+pub(crate) struct App(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) master: [u8; 32],
+    pub(crate) options: Options,
+    pub(crate) rate: Rate,
+    pub(crate) counters: Counters,
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl App {
+    /// Puts the parts together.
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { engine, store, clock, entropy, master, options } = parts;
+        let rate = Rate::new(options.rate);
+        let counters = Counters::new(clock.now().mono);
+        Self(Arc::new(Inner { engine, store, clock, entropy, master, options, rate, counters }))
+    }
+
+    /// Wall-clock time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now().wall
+    }
+
+    /// Time since the last request.
+    pub(crate) fn idle(&self) -> Duration {
+        self.clock.now().mono.since(self.counters.last_request())
+    }
+
+    /// Random lower-case hex digits, 2 per byte.
+    pub(crate) fn random_hex<const N: usize>(&self) -> String {
+        let mut bytes = [0; N];
+        self.entropy.fill(&mut bytes);
+        hex(&bytes)
+    }
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        .map(char::from)
+        .collect()
+}
+
+/// The authenticated caller of the request.
+#[derive(Clone, Debug)]
+pub(crate) struct Who(pub(crate) Arc<Caller>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Who {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut RequestParts, _: &S) -> Answer<Self> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+            Fault::unauthenticated(
+                "this endpoint needs an API key: send `Authorization: Bearer <key>`",
+            )
+        })
+    }
+}
+
+/// Scheme and host under which the client sees this server, without a trailing slash.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen(pub(crate) String);
+
+impl FromRequestParts<App> for Seen {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut RequestParts, app: &App) -> Answer<Self> {
+        if let Some(url) = &app.options.public_url {
+            return Ok(Self(url.trim_end_matches('/').to_owned()));
+        }
+        let plain = |host: &&str| {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+        };
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(plain);
+        Ok(Self(format!("http://{}", host.unwrap_or(&app.options.listen))))
+    }
+}

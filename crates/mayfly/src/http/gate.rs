@@ -1,0 +1,181 @@
+//! What every request passes: host, key, rate; and what every answer passes: error shape, panic.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+
+use super::app::{App, Who};
+use super::fault::{Answer, Fault};
+use super::shape;
+
+/// Where a connection comes from; set by the listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer {
+    /// Over TCP.
+    Remote(SocketAddr),
+    /// Over the unix socket, from the server's own user or root, as the kernel says.
+    Vouched,
+}
+
+impl Peer {
+    /// Whether the other end is this host.
+    pub(crate) fn is_local(self) -> bool {
+        match self {
+            Self::Remote(address) => address.ip().is_loopback(),
+            Self::Vouched => true,
+        }
+    }
+}
+
+/// The one layer around all handlers.
+pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let run = async {
+        match admit(&app, &mut request).await {
+            Ok(()) => next.run(request).await,
+            Err(fault) => fault.into_response(),
+        }
+    };
+    let response = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+        Fault::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the server made a mistake on this request; its log has the details",
+        )
+        .into_response()
+    });
+    let response = if response.status().as_u16() >= 400 {
+        shaped(&app, response, &method, &uri)
+    } else {
+        response
+    };
+    app.counters.answered(response.status());
+    response
+}
+
+fn shaped(app: &App, mut response: Response, method: &Method, uri: &Uri) -> Response {
+    let fault = response.extensions_mut().remove::<Arc<Fault>>().unwrap_or_else(|| {
+        let status = response.status();
+        let reason = status.canonical_reason().unwrap_or("error").to_ascii_lowercase();
+        Arc::new(Fault::new(
+            status,
+            format!("the request is not what this endpoint takes: {reason}"),
+        ))
+    });
+    if matches!(fault.status.as_u16(), 500 | 502) {
+        let cause = fault.cause.as_deref().map(|error| error as &dyn std::error::Error);
+        tracing::error!(%method, path = uri.path(), error = cause, "{}", fault.message);
+    }
+    let mut answer = shape::answer(&fault, method, uri.path(), app.now());
+    for (name, value) in response.headers() {
+        if name != axum::http::header::CONTENT_LENGTH && !answer.headers().contains_key(name) {
+            answer.headers_mut().insert(name, value.clone());
+        }
+    }
+    answer
+}
+
+/// Finds out who calls and refuses who may not.
+async fn admit(app: &App, request: &mut Request) -> Answer<()> {
+    let now = app.clock.now().mono;
+    app.counters.arrived(now);
+    let headers = request.headers();
+    check_host(app, headers)?;
+    let path = request.uri().path();
+    let peer = request.extensions().get::<Peer>().copied();
+    let who = match bearer(headers)? {
+        Some(key) => {
+            let key = key.to_owned();
+            app.rate.take(&key, now).map_err(|seconds| {
+                let mut fault = Fault::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "this API key sends more requests per second than the server allows",
+                );
+                fault.retry_after = Some(seconds);
+                fault
+            })?;
+            app.engine.access().authenticate(&key).await.map_err(Fault::from)?
+        }
+        None if matches!(peer, Some(Peer::Vouched)) || !app.options.dev_hosts.is_empty() => {
+            app.engine.access().administrator()
+        }
+        None if is_open(path) || is_signed(request.uri()) => return Ok(()),
+        None => {
+            return Err(Fault::unauthenticated(
+                "an API key is needed: send `Authorization: Bearer <key>`",
+            ));
+        }
+    };
+    request.extensions_mut().insert(Who(Arc::new(who)));
+    Ok(())
+}
+
+/// Endpoints that answer without a key.
+fn is_open(path: &str) -> bool {
+    matches!(
+        path,
+        "/" | "/health"
+            | "/health/ready"
+            | "/api/health"
+            | "/api/health/ready"
+            | "/api/config"
+            | "/api/openapi.json"
+            | "/metrics"
+    )
+}
+
+/// File transfers may carry a signature instead of a key; their handlers check it.
+fn is_signed(uri: &Uri) -> bool {
+    let path = uri.path();
+    path.starts_with("/toolbox/")
+        && (path.ends_with("/files/download") || path.ends_with("/files/upload-v2"))
+        && uri.query().is_some_and(|query| query.contains("signature="))
+}
+
+fn bearer(headers: &HeaderMap) -> Answer<Option<&str>> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let key = value.to_str().ok().and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())
+    });
+    key.map(Some)
+        .ok_or_else(|| Fault::unauthenticated("the Authorization header must read `Bearer <key>`"))
+}
+
+/// Keyless mode answers only to its own name, so that no web page can reach it through a browser; a host
+/// of the preview form never reaches the API.
+fn check_host(app: &App, headers: &HeaderMap) -> Answer<()> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if is_preview_host(host) {
+        return Err(Fault::unsupported("preview"));
+    }
+    if app.options.dev_hosts.is_empty() {
+        return Ok(());
+    }
+    let own = |name: &str| app.options.dev_hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
+    let origin_is_own = headers.get(ORIGIN).is_none_or(|origin| {
+        origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")).is_some_and(own)
+    });
+    if own(host) && origin_is_own {
+        return Ok(());
+    }
+    Err(Fault::new(
+        StatusCode::FORBIDDEN,
+        format!(
+            "a server started with --dev answers only to its own Host and Origin: use http://{}",
+            app.options.dev_hosts.first().map_or("127.0.0.1", String::as_str)
+        ),
+    ))
+}
+
+/// `{port}-{id}.…`
+fn is_preview_host(host: &str) -> bool {
+    let digits = host.bytes().take_while(u8::is_ascii_digit).count();
+    (1..=5).contains(&digits) && host.as_bytes().get(digits) == Some(&b'-') && host.contains('.')
+}

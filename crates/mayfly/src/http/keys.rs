@@ -1,0 +1,115 @@
+//! `/api/api-keys`: keys of the caller's organization.
+
+use std::collections::BTreeSet;
+
+use axum::Json as Reply;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use mayfly_core::access::{ApiKey, Permission};
+use mayfly_engine::NewKey;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::app::{App, Who};
+use super::fault::{Answer, Fault};
+use super::input::Json;
+use super::time::{self, rfc3339};
+
+/// A key. `value` is masked, except in the answer that made it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ApiKey)]
+pub(crate) struct KeyBody {
+    name: String,
+    value: String,
+    created_at: String,
+    permissions: Vec<&'static str>,
+    last_used_at: Option<String>,
+    expires_at: Option<String>,
+    user_id: String,
+    organization_id: String,
+}
+
+impl KeyBody {
+    fn new(key: ApiKey, value: Option<String>) -> Self {
+        let organization = key.organization.to_string();
+        Self {
+            value: value.unwrap_or(key.masked),
+            name: key.name,
+            created_at: rfc3339(key.created_at),
+            permissions: key.permissions.into_iter().map(Permission::as_str).collect(),
+            last_used_at: None,
+            expires_at: key.expires_at.map(rfc3339),
+            user_id: organization.clone(),
+            organization_id: organization,
+        }
+    }
+}
+
+/// A wish for a key.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = CreateApiKey)]
+pub(crate) struct CreateKey {
+    name: String,
+    /// Such as `write:sandboxes`; an empty list gives a key that can only read.
+    #[serde(default)]
+    permissions: Option<Vec<String>>,
+    #[serde(default)]
+    expires_at: Option<String>,
+}
+
+/// Makes a key; its value is shown this once.
+#[utoipa::path(post, path = "/api/api-keys", tag = "api-keys", request_body = CreateKey,
+    responses((status = 201, body = KeyBody)))]
+async fn create(
+    State(app): State<App>,
+    Who(caller): Who,
+    Json(body): Json<CreateKey>,
+) -> Answer<(StatusCode, Reply<KeyBody>)> {
+    let permissions = body
+        .permissions
+        .unwrap_or_default()
+        .iter()
+        .map(|text| {
+            Permission::parse(text).ok_or_else(|| {
+                let known: Vec<_> = Permission::ALL.iter().map(|known| known.as_str()).collect();
+                let text: String = text.chars().take(64).collect();
+                Fault::bad_request(format!(
+                    "permissions: `{text}` is not one of {}",
+                    known.join(", ")
+                ))
+            })
+        })
+        .collect::<Answer<BTreeSet<_>>>()?;
+    let expires_at = body.expires_at.map(|text| time::parse("expiresAt", &text)).transpose()?;
+    let wanted = NewKey { name: body.name, permissions, expires_at };
+    let (key, value) = app.engine.access().create_key(&caller, wanted).await?;
+    Ok((StatusCode::CREATED, Reply(KeyBody::new(key, Some(value)))))
+}
+
+/// Keys by name, their values masked.
+#[utoipa::path(get, path = "/api/api-keys", tag = "api-keys", responses((status = 200, body = Vec<KeyBody>)))]
+async fn list(State(app): State<App>, Who(caller): Who) -> Answer<Reply<Vec<KeyBody>>> {
+    let keys = app.engine.access().keys(&caller).await?;
+    Ok(Reply(keys.into_iter().map(|key| KeyBody::new(key, None)).collect()))
+}
+
+/// Deletes a key; it is refused from then on.
+#[utoipa::path(delete, path = "/api/api-keys/{name}", tag = "api-keys",
+    params(("name" = String, Path)), responses((status = 204)))]
+async fn delete(
+    State(app): State<App>,
+    Who(caller): Who,
+    Path(name): Path<String>,
+) -> Answer<StatusCode> {
+    app.engine.access().delete_key(&caller, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Routes of this noun.
+pub(crate) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(delete))
+}

@@ -1,0 +1,82 @@
+//! The HTTP edge: the Daytona v0 wire over the engine's use cases. Only this folder knows JSON bodies.
+//!
+//! A request passes the gate (`gate.rs`: host, key, rate, panic, error shape), then one handler per verb
+//! in the file of its noun; each noun has its router at its foot. Errors travel as `Fault` and are written
+//! by `shape.rs` in the shape of the path.
+
+mod app;
+mod charts;
+mod code_run;
+mod config;
+mod fault;
+mod gate;
+mod health;
+mod input;
+mod keys;
+mod metrics;
+mod multipart;
+mod openapi;
+mod rate;
+mod sandbox_list;
+mod sandbox_wire;
+mod sandboxes;
+mod serve;
+mod shape;
+mod signed;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+mod time;
+mod toolbox;
+mod toolbox_download;
+mod toolbox_files;
+mod toolbox_info;
+mod toolbox_process;
+mod toolbox_upload;
+mod unsupported;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use utoipa_axum::router::OpenApiRouter;
+
+pub(crate) use app::{App, Options, Parts};
+pub(crate) use openapi::document;
+pub(crate) use serve::{Limits, serve_tcp, serve_unix};
+
+use fault::Fault;
+
+/// Every documented route, with its description.
+fn routes() -> OpenApiRouter<App> {
+    openapi::base()
+        .merge(sandboxes::router())
+        .merge(sandbox_list::router())
+        .merge(snapshots::router())
+        .merge(keys::router())
+        .merge(signed::router())
+        .merge(toolbox_files::router())
+        .merge(toolbox_upload::router())
+        .merge(toolbox_download::router())
+        .merge(toolbox_process::router())
+        .merge(code_run::router())
+        .merge(toolbox_info::router())
+        .merge(config::router())
+        .merge(health::router())
+        .merge(metrics::router())
+}
+
+/// The whole service.
+pub(crate) fn router(app: App) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .merge(openapi::router())
+        .merge(unsupported::router())
+        .fallback(async || Fault::new(axum::http::StatusCode::NOT_FOUND, "no such endpoint"))
+        .method_not_allowed_fallback(async || {
+            Fault::new(
+                axum::http::StatusCode::METHOD_NOT_ALLOWED,
+                "this endpoint does not take this method",
+            )
+        })
+        .layer(from_fn_with_state(app.clone(), gate::pass))
+        .with_state(app)
+}

@@ -1,0 +1,257 @@
+//! Start and end of a server: the only place that names concrete adapters.
+
+mod clock;
+mod secrets;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mayfly_core::limits::{Ceilings, Resources};
+use mayfly_core::ports::clock::Clock;
+use mayfly_core::ports::entropy::Entropy;
+use mayfly_core::ports::runtime::{Layer, LayerState, Runtime};
+use mayfly_core::ports::store::Store;
+use mayfly_core::{Error, Kind, Result};
+use mayfly_engine::{Engine, Settings};
+use mayfly_runtime::local::{LocalRuntime, Options as RuntimeOptions, Wanted};
+use mayfly_store::SqliteStore;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, ProfileChoice};
+use crate::http::{self, App, Limits};
+use crate::lock::DataLock;
+use crate::telemetry;
+use clock::{HostClock, HostEntropy};
+
+/// A background server leaves after this long without a request and without a running sandbox.
+const IDLE: Duration = Duration::from_secs(600);
+/// How often that is looked at.
+const IDLE_LOOK: Duration = Duration::from_secs(15);
+
+/// Size of the pool that `doctor` tries, bytes.
+const DOCTOR_POOL: u64 = 256 << 20;
+
+/// How to serve.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ServeOptions {
+    /// Callers need no key, on loopback.
+    pub(crate) dev: bool,
+    /// Only the unix socket, and leave when idle.
+    pub(crate) background: bool,
+}
+
+/// Serves until a terminate or interrupt signal, or until a background server idles; then drains.
+pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
+    telemetry::start(&config.log)?;
+    let lock = DataLock::take(&config, options.background).await?;
+    let listener = if options.background { None } else { Some(bind(&config).await?) };
+    let listen = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let engine_parts = open(&config).await?;
+    let Opened { engine, store, clock, entropy, master } = engine_parts;
+    first_key(&config, &engine).await?;
+    let listen = listen.map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+    let app = App::new(http::Parts {
+        engine: engine.clone(),
+        store: Arc::clone(&store),
+        clock,
+        entropy,
+        master,
+        options: http_options(&config, options, &listen),
+    });
+    let limits = Limits {
+        connections: usize::try_from(config.server.connections).unwrap_or(usize::MAX),
+        drain: Duration::from_secs(config.server.drain_seconds),
+        ..Limits::default()
+    };
+    let (stop, stopped) = watch::channel(false);
+    let router = http::router(app.clone());
+    let mut listeners = JoinSet::new();
+    listeners.spawn(http::serve_unix(lock.bind_socket()?, router.clone(), limits, stopped.clone()));
+    if let Some(listener) = listener {
+        listeners.spawn(http::serve_tcp(listener, router, limits, stopped));
+    }
+    announce(&listen, options);
+    wait_for_end(options, &app, &*store).await?;
+    tracing::info!("draining");
+    let _ = stop.send(true);
+    while listeners.join_next().await.is_some() {}
+    engine.shutdown().await;
+    // Last, so that the next server finds everything written.
+    drop(lock);
+    Ok(())
+}
+
+/// Probes the host without a server, the lock or the data directory's content: in a folder of its own.
+pub(crate) async fn doctor(config: Config) -> Result<Vec<Layer>> {
+    let folder = std::env::temp_dir().join(format!("mayfly-doctor-{}", std::process::id()));
+    let mut options = runtime_options(&config)?;
+    options.data_dir.clone_from(&folder);
+    options.pool_bytes = Some(DOCTOR_POOL);
+    options.namespaces = 0;
+    let layers = match LocalRuntime::open(options).await {
+        Ok(runtime) => runtime.doctor().await,
+        Err(error) => vec![Layer {
+            name: "runtime".to_owned(),
+            state: LayerState::Absent,
+            required: true,
+            evidence: error.message().to_owned(),
+            remedy: error.hint().map(str::to_owned),
+        }],
+    };
+    // What cannot be deleted is an empty folder below the host's temporary one.
+    let _ = std::fs::remove_dir_all(&folder);
+    Ok(layers)
+}
+
+struct Opened {
+    engine: Engine,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    master: [u8; 32],
+}
+
+async fn open(config: &Config) -> Result<Opened> {
+    let clock: Arc<dyn Clock> = Arc::new(HostClock::new()?);
+    let entropy: Arc<dyn Entropy> = Arc::new(HostEntropy);
+    let master = secrets::master_key(&config.storage.data_dir, &*entropy)?;
+    let (database, store_clock) = (config.database(), Arc::clone(&clock));
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database, &*store_clock));
+    let runtime = LocalRuntime::open(runtime_options(config)?);
+    let (store, runtime) = tokio::join!(store, runtime);
+    let store = store.map_err(|error| Error::internal("opening the store broke off", error))??;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let runtime: Arc<dyn Runtime> = Arc::new(runtime?);
+    let engine = Engine::open(
+        Arc::clone(&store),
+        runtime,
+        Arc::clone(&clock),
+        Arc::clone(&entropy),
+        settings(config),
+    )
+    .await?;
+    Ok(Opened { engine, store, clock, entropy, master })
+}
+
+async fn bind(config: &Config) -> Result<TcpListener> {
+    let address = config.server.listen;
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::new(Kind::Unavailable, format!("cannot listen on {address}: {error}"))
+            .with_hint("end what listens there, or choose another address with --listen")
+            .with_source(error)
+    })
+}
+
+/// Adopts `MAYFLY_API_KEY`; else makes the first key and tells it, unless there are keys.
+async fn first_key(config: &Config, engine: &Engine) -> Result<()> {
+    let given = std::env::var("MAYFLY_API_KEY").ok().filter(|key| !key.is_empty());
+    if let Some(value) = engine.access().bootstrap_key(given.as_deref()).await? {
+        secrets::tell_first_key(&config.storage.data_dir, &value)?;
+    }
+    Ok(())
+}
+
+fn announce(listen: &str, options: ServeOptions) {
+    if options.dev {
+        tracing::warn!("--dev: every program on this machine may use this server without a key");
+    }
+    if !options.background {
+        // Whoever started the server waits for this line; nobody reading it is no reason to stop.
+        let _ = writeln!(std::io::stdout(), "mayfly listens on http://{listen}");
+    }
+}
+
+async fn wait_for_end(options: ServeOptions, app: &App, store: &dyn Store) -> Result<()> {
+    let listen_to =
+        |kind| signal(kind).map_err(|error| Error::internal("cannot listen to signals", error));
+    let mut terminate = listen_to(SignalKind::terminate())?;
+    let mut interrupt = listen_to(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = tokio::time::sleep(IDLE_LOOK), if options.background => {
+                if app.idle() >= IDLE && !anything_runs(store).await {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Whether a sandbox runs or is on its way; when the store does not answer, assume so.
+async fn anything_runs(store: &dyn Store) -> bool {
+    use mayfly_core::sandbox::State;
+    store.living().await.map_or(true, |living| {
+        living.iter().any(|sandbox| {
+            !matches!(sandbox.state, State::Stopped | State::Archived | State::Error)
+                && !sandbox.warm
+        })
+    })
+}
+
+fn http_options(config: &Config, options: ServeOptions, listen: &str) -> http::Options {
+    let mut dev_hosts = Vec::new();
+    if options.dev {
+        dev_hosts.push(listen.to_owned());
+        if let Some((_, port)) = listen.rsplit_once(':') {
+            dev_hosts.push(format!("localhost:{port}"));
+        }
+    }
+    http::Options {
+        public_url: Some(config.server.public_url.clone()).filter(|url| !url.is_empty()),
+        listen: listen.to_owned(),
+        dev_hosts,
+        target: config.sandbox.target.clone(),
+        default_snapshot: config.sandbox.snapshot.clone(),
+        execute_timeout: Duration::from_secs(config.sandbox.execute_seconds),
+        max_output: usize::try_from(config.sandbox.output_bytes).unwrap_or(usize::MAX),
+        max_body: usize::try_from(config.server.max_body_bytes).unwrap_or(usize::MAX),
+        rate: config.server.rate,
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let sandbox = &config.sandbox;
+    Settings {
+        target: sandbox.target.clone(),
+        default_snapshot: sandbox.snapshot.clone(),
+        max_sandboxes: usize::try_from(sandbox.max_count).unwrap_or(usize::MAX),
+        max_resources: Resources {
+            cpu: sandbox.max_cpu,
+            memory_gib: sandbox.max_memory_gib,
+            disk_gib: sandbox.max_disk_gib,
+        },
+        warm: usize::try_from(config.pool.warm).unwrap_or(usize::MAX),
+        patience: Duration::from_secs(sandbox.patience_seconds),
+        stop_grace: Duration::from_secs(sandbox.stop_grace_seconds),
+        keep_destroyed: Duration::from_secs(sandbox.keep_destroyed_seconds),
+        ..Settings::default()
+    }
+}
+
+fn runtime_options(config: &Config) -> Result<RuntimeOptions> {
+    let profile = match config.isolation.profile {
+        ProfileChoice::Auto => Wanted::Auto,
+        ProfileChoice::Full => Wanted::Full,
+        ProfileChoice::Unprivileged => Wanted::Unprivileged,
+        ProfileChoice::None => return Err(Error::unsupported("isolation.profile = \"none\"")),
+    };
+    Ok(RuntimeOptions {
+        profile,
+        pool_bytes: Some(config.storage.pool_bytes).filter(|bytes| *bytes > 0),
+        reserve_bytes: config.storage.reserve_bytes,
+        namespaces: usize::try_from(config.pool.namespaces).unwrap_or(usize::MAX),
+        ceilings: Ceilings {
+            pids: config.limits.pids,
+            open_files: config.limits.open_files,
+            log_bytes: config.limits.log_bytes,
+        },
+        allow_setuid: config.isolation.allow_setuid,
+        ..RuntimeOptions::new(&config.storage.data_dir)
+    })
+}
