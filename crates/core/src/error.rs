@@ -58,6 +58,7 @@ pub enum Code {
 /// The message is a lower-case fragment that names the thing and what was expected; `hint` says what to
 /// do. The source is for operators: it is logged once and never sent to a caller.
 #[derive(Debug)]
+#[expect(clippy::error_impl_error, reason = "it is the one error of every crate here")]
 pub struct Error {
     kind: Kind,
     code: Option<Code>,

@@ -20,6 +20,7 @@ impl Monotonic {
     }
 
     /// This moment plus a number of minutes.
+    #[must_use]
     pub fn plus_minutes(self, minutes: u64) -> Self {
         Self(self.0.saturating_add(minutes.saturating_mul(60_000)))
     }

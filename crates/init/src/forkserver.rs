@@ -128,7 +128,7 @@ fn user_namespace(prepare: &Prepare) -> std::io::Result<OwnedFd> {
         const PR_SET_PDEATHSIG: usize = 1;
         let _ = sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize);
         loop {
-            std::thread::sleep(std::time::Duration::from_secs(3600));
+            std::thread::sleep(std::time::Duration::from_hours(1));
         }
     }
     let made = map_ids(pid, prepare);

@@ -11,9 +11,15 @@ mod command;
 mod forkserver;
 mod log;
 mod numbers;
+#[expect(dead_code, reason = "each end of a channel builds some messages and reads the others")]
+#[expect(
+    unreachable_pub,
+    reason = "the same file is the public half of the library beside this program"
+)]
 mod protocol;
 mod setup;
 mod supervisor;
+#[expect(unsafe_code, reason = "the one file of this program for system calls")]
 mod sys;
 
 use std::process::ExitCode;

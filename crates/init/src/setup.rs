@@ -137,10 +137,7 @@ pub(crate) fn park(
     channel: OwnedFd,
     namespace: Option<OwnedFd>,
 ) -> ! {
-    let (channel, namespace) = match keep_only(channel, namespace) {
-        Ok(kept) => kept,
-        Err(_) => sys::exit(1),
-    };
+    let Ok((channel, namespace)) = keep_only(channel, namespace) else { sys::exit(1) };
     let _ = sys::set_signal(sys::SIGCHLD, false);
     let prepared = enter(hello, prepare);
     let mut buffer = vec![0_u8; MAX_PACKET];
@@ -157,7 +154,8 @@ pub(crate) fn park(
     let request = Create::decode(&mut Reader::new(&buffer[1..length]));
     drop(buffer);
     let built = prepared.and_then(|()| {
-        let create = request.ok_or(io::ErrorKind::InvalidData.into()).fault("create request")?;
+        let create =
+            request.ok_or_else(|| io::ErrorKind::InvalidData.into()).fault("create request")?;
         let inside = build(hello, &create, namespace, &listener)?;
         Ok((create, inside))
     });

@@ -49,6 +49,7 @@ enum ClientState {
     Running(usize),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts about one command")]
 struct Command {
     pid: i32,
     client: Option<u64>,
@@ -121,14 +122,14 @@ impl Supervisor {
         let mut events = [sys::Event::default(); 32];
         let queue = self.queue.as_fd();
         let ready = match sys::wait(queue, &mut events, if self.dirty { 0 } else { -1 }) {
-            Ok(ready) => ready,
-            Err(error) if error.kind() == ErrorKind::Interrupted => &[],
+            Ok(ready) => ready.len(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => 0,
             Err(_) => sys::exit(1),
         };
-        if ready.is_empty() {
+        if ready == 0 {
             return self.flush_logs();
         }
-        for event in ready.to_vec() {
+        for event in events.into_iter().take(ready) {
             let key = event.key;
             let index = usize::try_from(key & 0xffff_ffff).unwrap_or(0);
             match key {
@@ -249,7 +250,7 @@ impl Supervisor {
         let kind = reader.u8();
         match (kind, &mut client.state) {
             (Some(init::PING), _) => {
-                self.answer(key, &Writer::new(init::PONG).u32(VERSION.into()).finish())
+                self.answer(key, &Writer::new(init::PONG).u32(VERSION.into()).finish());
             }
             (Some(init::SHUTDOWN), _) => self.shut_down(),
             (Some(init::RUN), state @ ClientState::Fresh) => {
@@ -381,6 +382,7 @@ impl Supervisor {
     }
 
     /// Moves output from a command to its client and its log, and reports its end.
+    #[expect(clippy::large_stack_arrays, reason = "one thread with the whole stack of its process")]
     fn pump(&mut self, index: usize) {
         let mut buffer = [0_u8; MAX_CHUNK];
         let mut turns = 0;
@@ -391,7 +393,8 @@ impl Supervisor {
             }
             let Some(Some(command)) = self.commands.get_mut(index) else { return };
             turns += 1;
-            if command.exit.is_none() && turns > TURN {
+            // The last words of an ended command are bounded by themselves.
+            if turns > TURN && (command.exit.is_none() || command.reported) {
                 return;
             }
             let read = match &mut command.output {
@@ -514,13 +517,12 @@ impl Supervisor {
                         self.pump(index);
                     }
                 }
-                Ok(None) => return,
                 // No child is left: the sandbox is empty.
                 Err(_) if self.leaving => {
                     self.flush_logs();
                     sys::exit(0)
                 }
-                Err(_) => return,
+                Ok(None) | Err(_) => return,
             }
         }
     }

@@ -6,8 +6,12 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+#[expect(
+    clippy::wildcard_imports,
+    reason = "a table of constants that this file alone works with"
+)]
 use crate::numbers::*;
 
 pub(crate) const CLONE_NEWNS: u64 = 0x0002_0000;
@@ -101,11 +105,16 @@ fn number(fd: BorrowedFd<'_>) -> usize {
     usize::try_from(fd.as_raw_fd()).unwrap_or(usize::MAX)
 }
 
+/// An `int` argument, its sign carried to the whole register.
+fn word(value: i32) -> usize {
+    (value as isize).cast_unsigned()
+}
+
 fn at(path: &CStr) -> usize {
     path.as_ptr() as usize
 }
 
-const AT_FDCWD: usize = -100_isize as usize;
+const AT_FDCWD: usize = (-100_isize).cast_unsigned();
 const AT_EMPTY_PATH: usize = 0x1000;
 
 /// Takes over a descriptor of a known number that this process was started with.
@@ -163,7 +172,7 @@ pub(crate) fn clone_into(
 /// Leaves at once, without running anything more.
 pub(crate) fn exit(code: i32) -> ! {
     loop {
-        let _ = plain(EXIT_GROUP, [code as usize, 0, 0, 0]);
+        let _ = plain(EXIT_GROUP, [word(code), 0, 0, 0]);
     }
 }
 
@@ -173,13 +182,13 @@ pub(crate) fn reap() -> Result<Option<(i32, i32)>> {
     let mut status: i32 = 0;
     let pointer = std::ptr::from_mut(&mut status) as usize;
     // SAFETY: the kernel writes one int to status.
-    let pid = unsafe { raw(WAIT4, [-1_isize as usize, pointer, WNOHANG, 0, 0, 0]) }?;
+    let pid = unsafe { raw(WAIT4, [usize::MAX, pointer, WNOHANG, 0, 0, 0]) }?;
     Ok((pid != 0).then(|| (i32::try_from(pid).unwrap_or(-1), status)))
 }
 
 /// Sends a signal; negative ids name groups, -1 everyone.
 pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
-    plain(KILL, [pid as isize as usize, signal as usize, 0, 0]).map(drop)
+    plain(KILL, [word(pid), word(signal), 0, 0]).map(drop)
 }
 
 /// Mounts by path; `data` is the file system's own option text.
@@ -332,7 +341,7 @@ pub(crate) fn place(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
     if fd.as_raw_fd() == target {
         return Ok(());
     }
-    plain(DUP3, [number(fd), target as usize, 0, 0]).map(drop)
+    plain(DUP3, [number(fd), word(target), 0, 0]).map(drop)
 }
 
 /// A pipe: reading end, writing end; closed on exec.
@@ -342,7 +351,7 @@ pub(crate) fn pipe(nonblocking_end: PipeEnd) -> Result<(OwnedFd, OwnedFd)> {
     let pointer = ends.as_mut_ptr() as usize;
     // SAFETY: the kernel writes two ints.
     unsafe { raw(PIPE2, [pointer, O_CLOEXEC, 0, 0, 0, 0]) }?;
-    let (read, write) = (owned(ends[0] as usize), owned(ends[1] as usize));
+    let (read, write) = (owned(word(ends[0])), owned(word(ends[1])));
     let ours = match nonblocking_end {
         PipeEnd::Read => &read,
         PipeEnd::Write => &write,
@@ -362,7 +371,6 @@ fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
     const FIONBIO: usize = 0x5421;
     let on: i32 = 1;
     let pointer = std::ptr::from_ref(&on) as usize;
-    use std::os::fd::AsFd;
     // SAFETY: the kernel reads one int.
     unsafe { raw(IOCTL, [number(fd.as_fd()), FIONBIO, pointer, 0, 0, 0]) }.map(drop)
 }
@@ -386,7 +394,7 @@ pub(crate) fn set_signal(signal: i32, ignore: bool) -> Result<()> {
     let action: [u64; 4] = [u64::from(ignore), 0, 0, 0];
     let pointer = action.as_ptr() as usize;
     // SAFETY: the kernel reads one struct sigaction (handler, flags, restorer, mask), writes nothing.
-    unsafe { raw(RT_SIGACTION, [signal as usize, pointer, 0, 8, 0, 0]) }.map(drop)
+    unsafe { raw(RT_SIGACTION, [word(signal), pointer, 0, 8, 0, 0]) }.map(drop)
 }
 
 /// Blocks exactly these signals.
@@ -413,7 +421,7 @@ pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
     let mut ends: [i32; 2] = [-1, -1];
     // SAFETY: the kernel writes two ints.
     unsafe { raw(SOCKETPAIR, [1, SEQPACKET_CLOEXEC, 0, ends.as_mut_ptr() as usize, 0, 0]) }?;
-    Ok((owned(ends[0] as usize), owned(ends[1] as usize)))
+    Ok((owned(word(ends[0])), owned(word(ends[1]))))
 }
 
 /// Lets clients connect; also makes this process the peer that they see.
@@ -552,7 +560,7 @@ pub(crate) fn wait<'a>(
     timeout: i32,
 ) -> Result<&'a [Event]> {
     let pointer = events.as_mut_ptr() as usize;
-    let timeout = timeout as isize as usize;
+    let timeout = word(timeout);
     // SAFETY: the kernel writes at most as many events as the slice holds; no signal mask is given.
     let count = unsafe { raw(EPOLL_PWAIT, [number(queue), pointer, events.len(), timeout, 0, 8]) }?;
     Ok(&events[..count])
@@ -562,7 +570,6 @@ pub(crate) fn wait<'a>(
 pub(crate) fn loopback_up() -> Result<()> {
     const SIOCSIFFLAGS: usize = 0x8914;
     const UP_RUNNING: u16 = 0x41;
-    use std::os::fd::AsFd;
     let socket = owned(plain(SOCKET, [2, 2 | 0o2_000_000, 0, 0])?);
     let mut request = [0_u8; 40];
     request[..2].copy_from_slice(b"lo");
@@ -609,7 +616,6 @@ pub(crate) fn landlock(
     allowed: u64,
     root: BorrowedFd<'_>,
 ) -> Result<()> {
-    use std::os::fd::AsFd;
     let attributes: [u64; 3] = [handled, 0, scopes.unwrap_or(0)];
     let size = if scopes.is_some() { 24 } else { 8 };
     // SAFETY: the kernel reads `size` bytes of attributes.

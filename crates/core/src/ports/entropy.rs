@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 /// Makes ids and secrets.
 pub trait Entropy: Send + Sync + std::fmt::Debug {
-    /// A new UUIDv7; never comes twice, sorts by time.
+    /// A new `UUIDv7`; never comes twice, sorts by time.
     fn uuid(&self) -> Uuid;
 
     /// Fills the buffer with bytes fit for secrets.

@@ -322,6 +322,7 @@ fn act(sandbox: &Sandbox, state: State, desired: Desired, effect: Effect, now: M
     let mut next = sandbox.clone();
     next.state = state;
     next.desired = desired;
+    next.resume_to = None;
     next.updated_at = now.wall;
     if state != State::Destroying {
         next.error_reason = None;
