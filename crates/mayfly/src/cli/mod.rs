@@ -1,0 +1,158 @@
+//! The command line: one file per noun or verb; this one holds the root, its options and the end.
+
+mod background;
+mod copy;
+mod doctor;
+mod exec;
+mod key;
+mod logs;
+mod output;
+mod run;
+mod sandbox;
+mod serve;
+mod shell;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use mayfly_core::{Error, Result};
+
+use crate::client::{Client, Place};
+use crate::config::{Config, Overrides};
+use crate::exit_code;
+use output::Output;
+
+/// Isolated computers for agents.
+#[derive(Debug, Parser)]
+#[command(name = "mayfly", version, propagate_version = true, after_help = exit_code::HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+struct Globals {
+    /// Print JSON; errors become one JSON line on standard error
+    #[arg(long, global = true)]
+    json: bool,
+    /// Server to talk to; default: `MAYFLY_URL`, `DAYTONA_API_URL`, else the one of the data directory,
+    /// which is started when it does not run
+    #[arg(long, global = true, value_name = "URL")]
+    url: Option<String>,
+    /// Settings file, instead of the usual places
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the server's state
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(serve::Serve),
+    /// Make a sandbox, run a command in it, print its output, remove the sandbox
+    Run(run::Run),
+    /// Make and use sandboxes
+    #[command(subcommand)]
+    Sandbox(sandbox::Sandbox),
+    /// Make and delete API keys
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Show which layers of isolation this host offers
+    Doctor,
+}
+
+/// How a command that did not fail ends; the code is that of a program inside a sandbox, or 0.
+type Ended = Result<u8>;
+
+/// Runs the command line to its end.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let output = Output::new(cli.globals.json);
+    let runs_a_command = matches!(
+        cli.command,
+        Command::Run(_) | Command::Sandbox(sandbox::Sandbox::Exec(_) | sandbox::Sandbox::Shell(_))
+    );
+    let code = dispatch(cli, &output).unwrap_or_else(|error| {
+        output.error(&error);
+        if runs_a_command { exit_code::NOT_THE_COMMAND } else { exit_code::of(error.kind()) }
+    });
+    ExitCode::from(code)
+}
+
+fn dispatch(cli: Cli, output: &Output) -> Ended {
+    let session = Session { globals: cli.globals, output };
+    match cli.command {
+        Command::Serve(serve) => serve.run(&session),
+        Command::Run(run) => block_on(run.run(&session)),
+        Command::Sandbox(sandbox) => block_on(sandbox.run(&session)),
+        Command::Key(key) => block_on(key.run(&session)),
+        Command::Doctor => block_on(doctor::run(&session)),
+    }
+}
+
+/// Clients do one thing at a time.
+fn block_on(work: impl Future<Output = Ended>) -> Ended {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("cannot start the event loop", error))?
+        .block_on(work)
+}
+
+/// What every command needs: its options, its output, and a way to the server.
+#[derive(Debug)]
+struct Session<'a> {
+    globals: Globals,
+    output: &'a Output,
+}
+
+impl Session<'_> {
+    /// The settings, with the flags of this command line.
+    fn config(&self, listen: Option<String>) -> Result<Config> {
+        let (file, data_dir) = (self.globals.config.clone(), self.globals.data_dir.clone());
+        Config::load(&Overrides { file, listen, data_dir })
+    }
+
+    /// A client of the server that the options and the environment name; starts one when none is named and
+    /// none runs.
+    async fn client(&self) -> Result<Client> {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let url = self
+            .globals
+            .url
+            .clone()
+            .or_else(|| variable("MAYFLY_URL"))
+            .or_else(|| variable("DAYTONA_API_URL"));
+        if let Some(url) = url {
+            let key = variable("MAYFLY_API_KEY").or_else(|| variable("DAYTONA_API_KEY"));
+            return Ok(Client::new(Place::of_url(&url, key)?));
+        }
+        let config = self.config(None)?;
+        background::ensure(&config, self.globals.config.as_deref(), self.output).await?;
+        Ok(Client::new(Place::Socket(config.socket())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_the_command_s_own() {
+        let cli = Cli::try_parse_from(["mayfly", "run", "--json", "--", "ls", "--json", "-x"]);
+        let Command::Run(run) = cli.unwrap().command else { panic!("not run") };
+        assert_eq!(run.command(), ["ls", "--json", "-x"]);
+    }
+}
