@@ -1,0 +1,16 @@
+//! The engine over a runtime and a store in memory: guarantees of the lifecycle (isolation contract, 3.6).
+
+#[cfg(test)]
+mod access;
+#[cfg(test)]
+mod create;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod site;
+#[cfg(test)]
+mod timers;
+#[cfg(test)]
+mod verbs;
+#[cfg(test)]
+mod warm;
