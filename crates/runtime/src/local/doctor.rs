@@ -1,10 +1,185 @@
-//! What the host offers, layer by layer, shown by live probes.
+//! What this host offers, layer by layer.
+//!
+//! A sandbox is made the ordinary way and looked at from outside, through what the kernel says of its
+//! process 1; the rest are live probes of their own. Nothing is believed because it was asked for.
 
-use mayfly_core::ports::runtime::Layer;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 
-use super::host::Host;
+use mayfly_core::Result;
+use mayfly_core::id::SandboxId;
+use mayfly_core::limits::Resources;
+use mayfly_core::ports::runtime::{Layer, LayerState, SandboxSpec};
+use mayfly_core::snapshot::Source;
+use uuid::Uuid;
+
+use super::host::{CAPABILITIES, Host};
+use super::live::Live;
+use super::pool;
+
+/// Oldest kernel with everything that the full profile needs.
+const KERNEL: (u32, u32) = (6, 1);
+/// Kernel with quotas of constant cost.
+const SIMPLE_QUOTAS: (u32, u32) = (6, 7);
+const SEPARATE: [(&str, &str); 6] = [
+    ("mount namespace", "mnt"),
+    ("pid namespace", "pid"),
+    ("network namespace", "net"),
+    ("ipc namespace", "ipc"),
+    ("uts namespace", "uts"),
+    ("cgroup namespace", "cgroup"),
+];
 
 /// Examines every layer.
 pub(super) fn examine(host: &Host) -> Vec<Layer> {
-    host.cgroups.report()
+    let mut layers = vec![kernel()];
+    layers.extend(host.cgroups.report());
+    layers.push(pool::probe::layer(Ok(&host.pool)));
+    layers.push(private_pool(host));
+    layers.extend(probe_sandbox(host));
+    layers
+}
+
+fn layer(name: &str, state: LayerState, evidence: impl Into<String>, remedy: &str) -> Layer {
+    Layer {
+        name: name.to_owned(),
+        state,
+        required: true,
+        evidence: evidence.into(),
+        remedy: (state != LayerState::Holds).then(|| remedy.to_owned()),
+    }
+}
+
+fn holds(condition: bool) -> LayerState {
+    if condition { LayerState::Holds } else { LayerState::Absent }
+}
+
+fn kernel() -> Layer {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let state = match version {
+        version if version >= SIMPLE_QUOTAS => LayerState::Holds,
+        version if version >= KERNEL => LayerState::Weak,
+        _ => LayerState::Absent,
+    };
+    let remedy = "use Linux 6.7 or newer; from 6.1 on disk limits use ordinary quota groups";
+    layer("kernel", state, format!("Linux {}", release.trim()), remedy)
+}
+
+/// Ids on the pool's disk are those of images, so no other process may reach it by path.
+fn private_pool(host: &Host) -> Layer {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let path = host.pool_path.to_string_lossy().into_owned();
+    let seen = table.lines().any(|line| line.split(' ').nth(4) == Some(path.as_str()));
+    let evidence = if seen {
+        "the pool is mounted in the host's namespace"
+    } else {
+        "the pool is mounted in the forkserver's namespace only"
+    };
+    layer("private pool", holds(!seen), evidence, "unmount it; the server mounts it for itself")
+}
+
+fn probe_sandbox(host: &Host) -> Vec<Layer> {
+    let spec = SandboxSpec {
+        id: SandboxId::from_uuid(Uuid::now_v7()),
+        source: Source::Host { fingerprint: String::new() },
+        resources: Resources::DEFAULT,
+        user: "root".to_owned(),
+        workdir: None,
+        env: BTreeMap::new(),
+    };
+    let looked = host.create(&spec).and_then(|()| look(host, &spec));
+    let removed = host.destroy(spec.id);
+    match looked.and_then(|layers| removed.map(|()| layers)) {
+        Ok(layers) => layers,
+        Err(error) => {
+            let remedy =
+                error.hint().unwrap_or("look at the server's log for the cause").to_owned();
+            vec![layer("sandbox", LayerState::Absent, error.message(), &remedy)]
+        }
+    }
+}
+
+fn look(host: &Host, spec: &SandboxSpec) -> Result<Vec<Layer>> {
+    let live = host.registry.started(spec.id)?;
+    let status = fs::read_to_string(format!("/proc/{}/status", live.pid)).unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    let mut layers: Vec<Layer> =
+        SEPARATE.iter().map(|(name, kind)| separate(&live, name, kind)).collect();
+    let map = fs::read_to_string(format!("/proc/{}/uid_map", live.pid)).unwrap_or_default();
+    let mapped: Vec<&str> = map.split_whitespace().collect();
+    layers.push(layer(
+        "user namespace",
+        holds(mapped.first() == Some(&"0") && mapped.get(1).is_some_and(|id| *id != "0")),
+        format!(
+            "inside ids {} are host ids {} to the number of {}",
+            part(&mapped, 0),
+            part(&mapped, 1),
+            part(&mapped, 2)
+        ),
+        "allow user namespaces: sysctl user.max_user_namespaces",
+    ));
+    layers.push(layer(
+        "system call filter",
+        holds(field("Seccomp") == "2"),
+        format!("Seccomp: {}", field("Seccomp")),
+        "use a kernel with CONFIG_SECCOMP_FILTER",
+    ));
+    layers.push(layer(
+        "no_new_privs",
+        holds(field("NoNewPrivs") == "1"),
+        format!("NoNewPrivs: {}", field("NoNewPrivs")),
+        "set isolation.allow_setuid = false",
+    ));
+    let bounding = u64::from_str_radix(&field("CapBnd"), 16).unwrap_or(u64::MAX);
+    layers.push(layer(
+        "capabilities",
+        holds(bounding & !CAPABILITIES == 0),
+        format!("bounding set {bounding:#x}"),
+        "report this: capabilities beyond the list were kept",
+    ));
+    layers.push(layer(
+        "Landlock",
+        holds(landlock_is_on()),
+        "process 1 restricted itself; it would not have started otherwise",
+        "boot with lsm=landlock,...; the kernel needs CONFIG_SECURITY_LANDLOCK",
+    ));
+    let pids = live.group.procs().unwrap_or_default();
+    layers.push(layer(
+        "control group",
+        holds(pids.contains(&live.pid)),
+        format!("process 1 is in its group with {} processes", pids.len()),
+        "mount the cgroup file systems",
+    ));
+    Ok(layers)
+}
+
+fn part<'a>(parts: &[&'a str], index: usize) -> &'a str {
+    parts.get(index).copied().unwrap_or("?")
+}
+
+fn separate(live: &Live, name: &str, kind: &str) -> Layer {
+    let link = |pid: &str| {
+        fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap_or_else(|_| PathBuf::from("?"))
+    };
+    let (inside, host) = (link(&live.pid.to_string()), link("self"));
+    let evidence = format!("inside {}, host {}", inside.display(), host.display());
+    layer(
+        name,
+        holds(inside != host && inside.as_os_str() != "?"),
+        evidence,
+        "use a kernel with all namespaces",
+    )
+}
+
+/// Process 1 refuses to run without Landlock, so a running one is the proof, unless the list of security
+/// modules is readable and says otherwise.
+fn landlock_is_on() -> bool {
+    fs::read_to_string("/sys/kernel/security/lsm")
+        .map_or(true, |modules| modules.contains("landlock"))
 }

@@ -38,7 +38,7 @@ use super::spec::Spec;
 const KILL_PATIENCE: u64 = 10_000;
 /// Capabilities that sandboxes keep (platform contract, section 8): `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `FSETID`,
 /// `KILL`, `SETGID`, `SETUID`, `SETPCAP`, `NET_BIND_SERVICE`, `SYS_CHROOT`, `SETFCAP`.
-const CAPABILITIES: u64 =
+pub(super) const CAPABILITIES: u64 =
     1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18 | 1 << 31;
 /// Most bytes of `/dev/shm`; never more than half the sandbox's memory.
 const MAX_SHM: u64 = 64 << 20;
@@ -49,7 +49,7 @@ pub(super) struct Host {
     options: Options,
     data: OwnedFd,
     /// The pool as the forkserver sees it.
-    pool_path: PathBuf,
+    pub(super) pool_path: PathBuf,
     pub(super) pool: Pool,
     pub(super) cgroups: Cgroups,
     pub(super) forkserver: Arc<Forkserver>,
