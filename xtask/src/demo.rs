@@ -40,13 +40,14 @@ pub(crate) fn run() -> Result<()> {
     if walked.is_err() {
         delete_all(&server.client)?;
     }
-    let id = timed("stop the server", || {
+    let stopped = timed("stop the server", || {
         server.stop()?;
-        let id = walked?;
-        let groups = server::control_groups_of(&id)?;
-        ensure!(groups.is_empty(), "control groups are left: {}", groups.join(", "));
-        Ok((id, "no process, mount, device, control group or file is left".to_owned()))
-    })?;
+        Ok(((), "no process, mount, device or file is left".to_owned()))
+    });
+    let id = walked?;
+    stopped?;
+    let groups = server::control_groups_of(&id)?;
+    ensure!(groups.is_empty(), "control groups are left: {}", groups.join(", "));
     println!(
         "\nThat was the whole life of sandbox {id}. `cargo run -- serve` starts a server to keep; README.md goes on from here."
     );
@@ -117,9 +118,10 @@ fn delete_all(client: &Client) -> Result<()> {
 /// Prints one step's name, time and outcome.
 fn timed<T>(name: &str, work: impl FnOnce() -> Result<(T, String)>) -> Result<T> {
     let start = Instant::now();
-    let (value, told) = work().with_context(|| name.to_owned())?;
+    let done = work();
+    let told = done.as_ref().map_or("FAILED", |(_, told)| told.as_str());
     println!("  {name:<22}{:>9.1} ms   {told}", start.elapsed().as_secs_f64() * 1000.0);
-    Ok(value)
+    done.map(|(value, _)| value).with_context(|| name.to_owned())
 }
 
 /// Asks for the sandbox until it is in a state; a deleted one that is no longer known counts as destroyed.
