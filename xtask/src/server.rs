@@ -38,16 +38,26 @@ pub(crate) fn build(profile: &str) -> Result<PathBuf> {
 }
 
 impl Server {
-    /// Starts `mayfly serve` on a free port of loopback and waits until it answers.
+    /// Starts `mayfly serve` on an empty data directory and waits until it answers.
     pub(crate) fn start(program: &Path) -> Result<Self> {
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let data = std::env::temp_dir().join(format!("mayfly-xtask-{}-{port}", std::process::id()));
+        let name = format!("mayfly-xtask-{}-{:08x}", std::process::id(), fresh_number()? >> 32);
+        let data = std::env::temp_dir().join(name);
         let mut folder = std::fs::DirBuilder::new();
         folder.mode(0o700).create(&data).with_context(|| format!("make {}", data.display()))?;
         let key = format!("mf_key_xtask_{:016x}", fresh_number()?);
-        let log = std::fs::File::create(data.join("xtask.log"))?;
+        Self::start_on(program, data, key)
+    }
 
+    /// Ends it and starts it again on the same data directory.
+    pub(crate) fn start_again(mut self, program: &Path) -> Result<Self> {
+        self.end()?;
+        Self::start_on(program, self.data.clone(), self.client.key.clone())
+    }
+
+    fn start_on(program: &Path, data: PathBuf, key: String) -> Result<Self> {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let log = std::fs::File::create(data.join("xtask.log"))?;
         let mut serve = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
             serve.env_remove(name);
@@ -68,20 +78,9 @@ impl Server {
         self.child.id()
     }
 
-    /// Asks it to end, deletes its data, and fails when anything of it is left on this machine.
+    /// Ends it, deletes its data, and fails when anything of it is left on this machine.
     pub(crate) fn stop(mut self) -> Result<()> {
-        let pid = self.child.id().to_string();
-        run(&mut command("kill", &["-TERM", &pid]))?;
-        let asked = Instant::now();
-        while self.child.try_wait()?.is_none() {
-            if asked.elapsed() > PATIENCE {
-                bail!(
-                    "the server did not end within {PATIENCE:?} of being asked to\n{}",
-                    self.log()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.end()?;
         let asked = Instant::now();
         let mut left = leftovers(&self.data)?;
         while !left.is_empty() && asked.elapsed() < SETTLE {
@@ -93,6 +92,22 @@ impl Server {
         }
         std::fs::remove_dir_all(&self.data)
             .with_context(|| format!("delete {}", self.data.display()))
+    }
+
+    /// Asks it to end and waits until it has.
+    fn end(&mut self) -> Result<()> {
+        run(&mut command("kill", &["-TERM", &self.child.id().to_string()]))?;
+        let asked = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if asked.elapsed() > PATIENCE {
+                bail!(
+                    "the server did not end within {PATIENCE:?} of being asked to\n{}",
+                    self.log()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     fn wait_until_it_answers(&mut self, start: Instant) -> Result<()> {
