@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::exec::find;
 use super::output::{cell, table};
-use super::{Ended, Session};
+use super::{Ended, Session, shell};
 use crate::client::Client;
 use crate::exit_code;
 
@@ -81,9 +81,10 @@ async fn list(session: &Session<'_>, client: &Client, id: &str) -> Ended {
         .into_iter()
         .flatten()
         .map(|log| {
-            ["process", "startedAt", "exitCode", "size", "command"]
-                .map(|field| cell(&log[field]))
-                .into()
+            let mut row: Vec<String> =
+                ["process", "startedAt", "exitCode", "size"].map(|field| cell(&log[field])).into();
+            row.push(shell::line_of(&cell(&log["command"])).to_owned());
+            row
         })
         .collect();
     session

@@ -70,6 +70,14 @@ fn script(line: &str, mark: &str) -> String {
     format!("trap 'printf %s \"{mark}$PWD\"' EXIT\n{line}\n")
 }
 
+/// The line as it was typed, of a command as [`script`] made it; any other command as it is.
+pub(super) fn line_of(command: &str) -> &str {
+    match command.strip_prefix("trap 'printf %s \"mayfly-").and_then(|rest| rest.split_once('\n')) {
+        Some((_, line)) => line.trim_end(),
+        None => command,
+    }
+}
+
 /// Splits the folder off the output; none when the output was cut or the shell was replaced.
 fn take_folder(outcome: Outcome, mark: &str) -> (Outcome, Option<String>) {
     match outcome.output.rsplit_once(mark) {
@@ -95,6 +103,12 @@ mod tests {
             output: String::from_utf8(shell.stdout).unwrap(),
         };
         take_folder(outcome, "m:")
+    }
+
+    #[test]
+    fn logs_show_what_was_typed() {
+        assert_eq!(line_of(&script("ls -l", "mayfly-1:")), "ls -l");
+        assert_eq!(line_of("trap x EXIT\nls"), "trap x EXIT\nls");
     }
 
     #[test]

@@ -13,20 +13,20 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_start.sql")];
 
 /// Brings the database to the newest version, all in one transaction.
 ///
-/// A database of a newer program or of another program is [`Kind::Conflict`] and stays as it is.
+/// A database of a newer program is [`Kind::Unsupported`], one of another program [`Kind::Invalid`]; both stay as they are.
 pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
     let failed = |error| fault::explain("bring the database to its newest version", error);
     let (version, application, tables) = identity(connection).map_err(failed)?;
     let ours = application == APPLICATION_ID || (application == 0 && tables == 0);
     if !ours {
-        return Err(Error::new(Kind::Conflict, "the database file belongs to another program")
+        return Err(Error::new(Kind::Invalid, "the database file belongs to another program")
             .with_hint("point storage.data_dir at a folder of its own"));
     }
     let newest = MIGRATIONS.len();
     let current = usize::try_from(version).unwrap_or(usize::MAX);
     if current > newest {
         return Err(Error::new(
-            Kind::Conflict,
+            Kind::Unsupported,
             format!(
                 "the database has version {version}, this program knows versions up to {newest}"
             ),
@@ -79,7 +79,7 @@ mod tests {
         migrate(&mut connection).unwrap();
         connection.pragma_update(None, "user_version", 7).unwrap();
         let error = migrate(&mut connection).unwrap_err();
-        assert_eq!(error.kind(), Kind::Conflict);
+        assert_eq!(error.kind(), Kind::Unsupported);
         assert!(error.message().contains("version 7") && error.message().contains("up to 1"));
         assert!(error.hint().is_some_and(|hint| hint.contains("newer")));
     }
@@ -88,6 +88,6 @@ mod tests {
     fn a_database_of_another_program_is_refused() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
-        assert_eq!(migrate(&mut connection).unwrap_err().kind(), Kind::Conflict);
+        assert_eq!(migrate(&mut connection).unwrap_err().kind(), Kind::Invalid);
     }
 }

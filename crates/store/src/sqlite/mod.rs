@@ -56,7 +56,7 @@ impl SqliteStore {
     ///
     /// Moments written in an earlier boot are moved to this one: `mono = now.mono - (now.wall - wall)`,
     /// so every moment read back is comparable with `clock`. Blocks; call it before serving.
-    /// [`Kind::Conflict`] for a database of a newer or another program, [`Kind::Unavailable`] for a disk
+    /// [`Kind::Unsupported`] for a database of a newer program, [`Kind::Invalid`] for one of another program, [`Kind::Unavailable`] for a disk
     /// that cannot be read or written.
     pub fn open(path: &Path, clock: &dyn Clock) -> Result<Self> {
         make_private(path)?;

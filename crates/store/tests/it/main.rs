@@ -1,6 +1,8 @@
 //! The store from outside: contract, races, crashes, lists.
 
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod durability;
 #[cfg(test)]
 mod lists;

@@ -63,7 +63,7 @@ fn a_newer_database_is_refused_and_left_alone() {
     drop(newer);
     let clock = FixedClock { now: moment(1, 1), boot: "first" };
     let error = SqliteStore::open(&path, &clock).unwrap_err();
-    assert_eq!(error.kind(), Kind::Conflict);
+    assert_eq!(error.kind(), Kind::Unsupported);
     assert!(error.message().contains("99"), "{error}");
 }
 
