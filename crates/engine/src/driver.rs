@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_core::error::Kind;
+use mayfly_core::id::SandboxId;
 use mayfly_core::ports::runtime::SandboxSpec;
 use mayfly_core::sandbox::{Command, pending};
 use mayfly_core::sandbox::{Effect, Fact, Sandbox, Step, on_command, on_fact};
@@ -204,6 +205,6 @@ pub(crate) async fn thaw(house: &House, live: &Live) -> Result<()> {
 }
 
 /// Ends something that the runtime has and the platform does not know.
-pub(crate) async fn reap(house: &House, id: mayfly_core::id::SandboxId) -> Result<()> {
+pub(crate) async fn reap(house: &House, id: SandboxId) -> Result<()> {
     house.runtime.destroy(id).await
 }

@@ -10,7 +10,7 @@ use mayfly_core::ports::entropy::Entropy;
 use mayfly_core::ports::runtime::Runtime;
 use mayfly_core::ports::store::Store;
 use mayfly_core::sandbox::State;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::access::{Access, KeyCache};
 use crate::commit;
@@ -64,6 +64,7 @@ impl Engine {
             pool: Pool::default(),
             tasks: Tasks::new(),
             background: Semaphore::new(BACKGROUND),
+            reaping: Mutex::new(()),
             warm_nudge: Notify::new(),
         });
         house.snapshots.keep(host);
@@ -120,9 +121,14 @@ impl Engine {
         self.house.living.count()
     }
 
-    /// Stops the reconcilers, waits for transitions under way, writes down last uses. Sandboxes live on.
+    /// Stops the reconcilers, waits for transitions under way (at most for as long as an effect may take),
+    /// writes down last uses. Sandboxes live on; what was not finished is finished at the next start.
     pub async fn shutdown(&self) {
-        self.house.tasks.drain().await;
+        let settings = &self.house.settings;
+        let limit = settings.effect_timeout + settings.stop_grace;
+        if tokio::time::timeout(limit, self.house.tasks.drain()).await.is_err() {
+            tracing::warn!(?limit, "transitions were still under way at shutdown");
+        }
         activity::pass(Arc::clone(&self.house)).await;
     }
 }

@@ -9,7 +9,7 @@ use mayfly_core::ports::runtime::Runtime;
 use mayfly_core::ports::store::Store;
 use mayfly_core::time::Moment;
 use mayfly_core::{Error, Kind, Result};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::access::KeyCache;
 use crate::living::{Live, Living};
@@ -39,6 +39,8 @@ pub(crate) struct House {
     pub(crate) tasks: Tasks,
     /// Room for transitions that no caller waits for.
     pub(crate) background: Semaphore,
+    /// Held by the round that reaps.
+    pub(crate) reaping: Mutex<()>,
     /// Wakes the warm pool's reconciler.
     pub(crate) warm_nudge: Notify,
 }

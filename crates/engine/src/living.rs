@@ -1,7 +1,7 @@
 //! Every living sandbox in memory: written through by `commit`, rebuilt from the store at start.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use mayfly_core::id::{OrganizationId, SandboxId};
@@ -17,6 +17,7 @@ pub(crate) struct Live {
     used_wall: AtomicI64,
     flushed: AtomicU64,
     running: AtomicU32,
+    queued: AtomicBool,
     /// Held by whoever performs an effect on it.
     pub(crate) lane: tokio::sync::Mutex<()>,
 }
@@ -31,6 +32,7 @@ impl Live {
             used_wall: AtomicI64::new(used.wall.0),
             flushed: AtomicU64::new(used.mono.0),
             running: AtomicU32::new(0),
+            queued: AtomicBool::new(false),
             lane: tokio::sync::Mutex::new(()),
         }
     }
@@ -77,6 +79,11 @@ impl Live {
     pub(crate) fn end(&self, now: Moment) {
         self.touch(now);
         self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A place in the queue of background work, of which each sandbox has one.
+    pub(crate) fn enqueue(self: &Arc<Self>) -> Option<Queued> {
+        (!self.queued.swap(true, Ordering::AcqRel)).then(|| Queued(Arc::clone(self)))
     }
 
     fn last_use(&self) -> Moment {
@@ -187,6 +194,16 @@ impl Living {
 
     fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
         look(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A sandbox's place in the queue of background work.
+#[derive(Debug)]
+pub(crate) struct Queued(Arc<Live>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.queued.store(false, Ordering::Release);
     }
 }
 

@@ -323,10 +323,10 @@ fn act(sandbox: &Sandbox, state: State, desired: Desired, effect: Effect, now: M
     next.state = state;
     next.desired = desired;
     next.resume_to = None;
+    next.recoverable = false;
     next.updated_at = now.wall;
     if state != State::Destroying {
         next.error_reason = None;
-        next.recoverable = false;
     }
     Step { next, effect: Some(effect) }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::house::House;
+use crate::living::Live;
 use crate::warm;
 
 type Pass = fn(Arc<House>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -26,6 +27,23 @@ pub(crate) fn start(house: &Arc<House>) {
     if house.settings.warm > 0 {
         house.tasks.spawn(keep_warm(Arc::clone(house)));
     }
+}
+
+/// Work on a sandbox that no caller waits for; at most one piece per sandbox, a bounded number at once.
+fn background(
+    house: &Arc<House>,
+    live: &Arc<Live>,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let Some(queued) = live.enqueue() else { return };
+    let within = Arc::clone(house);
+    house.tasks.spawn(async move {
+        let Ok(_room) = within.background.acquire().await else { return };
+        if !within.tasks.is_stopped() {
+            work.await;
+        }
+        drop(queued);
+    });
 }
 
 fn every(house: &Arc<House>, tick: Duration, pass: Pass) {

@@ -7,6 +7,7 @@ use mayfly_core::sandbox::due;
 use crate::driver;
 use crate::house::House;
 use crate::living::Live;
+use crate::reconcile::background;
 
 /// Looks at every living sandbox; what is due runs in the background, a bounded number at once.
 pub(crate) fn pass(house: &Arc<House>) {
@@ -15,11 +16,8 @@ pub(crate) fn pass(house: &Arc<House>) {
         if due(&live.record(), live.used(now), now).is_none() {
             continue;
         }
-        let (work, live) = (Arc::clone(house), live);
-        house.tasks.spawn(async move {
-            let Ok(_room) = work.background.acquire().await else { return };
-            end(&work, &live).await;
-        });
+        let (within, one) = (Arc::clone(house), Arc::clone(&live));
+        background(house, &live, async move { end(&within, &one).await });
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mayfly_core::Result;
+use mayfly_core::id::SandboxId;
 use mayfly_core::ports::runtime::Observed;
 use mayfly_core::sandbox::Step;
 use mayfly_core::sandbox::{Command, Desired, Fact, Sandbox, State, on_fact};
@@ -12,6 +13,7 @@ use crate::commit::{self, Changed};
 use crate::driver;
 use crate::house::House;
 use crate::living::Live;
+use crate::reconcile::background;
 
 /// Adopts what is as it should be, takes note of what is not, takes up transitions that nobody drives,
 /// and reaps what no record knows.
@@ -25,10 +27,10 @@ pub(crate) async fn compare(house: &Arc<House>) -> Result<()> {
     for (live, record) in before {
         settle(house, &live, &record, observed.get(&record.id)).await?;
     }
-    for id in observed.into_keys() {
-        if house.living.get(id).is_none() {
-            reap(house, id);
-        }
+    let unknown: Vec<_> =
+        observed.into_keys().filter(|id| house.living.get(*id).is_none()).collect();
+    if !unknown.is_empty() {
+        reap(house, unknown);
     }
     Ok(())
 }
@@ -52,18 +54,18 @@ async fn settle(
 ) -> Result<()> {
     if record.state.is_transient() {
         if live.lane.try_lock().is_ok() {
-            background(house, driver::resume(Arc::clone(house), Arc::clone(live)));
+            background(house, live, driver::resume(Arc::clone(house), Arc::clone(live)));
         }
         return Ok(());
     }
     if record.state == State::Error && record.desired == Desired::Destroyed {
-        let (work, live) = (Arc::clone(house), Arc::clone(live));
-        background(house, async move {
+        let (work, one) = (Arc::clone(house), Arc::clone(live));
+        background(house, live, async move {
             let again = |current: &Sandbox| {
                 (current.desired == Desired::Destroyed).then_some(Command::Destroy)
             };
-            if let Err(error) = driver::command(&work, &live, again).await {
-                tracing::warn!(sandbox = %live.id(), %error, "still not destroyed");
+            if let Err(error) = driver::command(&work, &one, again).await {
+                tracing::warn!(sandbox = %one.id(), %error, "still not destroyed");
             }
         });
         return Ok(());
@@ -80,25 +82,24 @@ async fn settle(
         Ok(Step { next: current.clone(), effect: None })
     });
     if let Changed::Done(Some(_)) = changed.await? {
-        background(house, driver::resume(Arc::clone(house), Arc::clone(live)));
+        background(house, live, driver::resume(Arc::clone(house), Arc::clone(live)));
     }
     Ok(())
 }
 
-fn reap(house: &Arc<House>, id: mayfly_core::id::SandboxId) {
+/// Ends what no record knows, one after the other; a round that is still at it is not joined by the next.
+fn reap(house: &Arc<House>, unknown: Vec<SandboxId>) {
     let work = Arc::clone(house);
-    background(house, async move {
-        tracing::info!(sandbox = %id, "reaping a sandbox without a record");
-        if let Err(error) = driver::reap(&work, id).await {
-            tracing::warn!(sandbox = %id, %error, "not reaped; the next round tries again");
-        }
-    });
-}
-
-fn background(house: &Arc<House>, work: impl Future<Output = ()> + Send + 'static) {
-    let room = Arc::clone(house);
     house.tasks.spawn(async move {
-        let Ok(_room) = room.background.acquire().await else { return };
-        work.await;
+        let Ok(_only) = work.reaping.try_lock() else { return };
+        for id in unknown {
+            if work.tasks.is_stopped() {
+                return;
+            }
+            tracing::info!(sandbox = %id, "reaping a sandbox without a record");
+            if let Err(error) = driver::reap(&work, id).await {
+                tracing::warn!(sandbox = %id, %error, "not reaped; the next round tries again");
+            }
+        }
     });
 }

@@ -133,7 +133,9 @@ fn l1_a_kill_at_any_step_loses_and_doubles_nothing() {
                     state == known.told || Some(state) == done,
                     "killed at step {step}: {name} is {state:?}, {known:?}"
                 );
-                if known.grown && let Some(found) = found {
+                if known.grown
+                    && let Some(found) = found
+                {
                     assert_eq!(found.resources.disk_gib, 7, "killed at step {step}");
                 }
             }

@@ -3,9 +3,9 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
-mod create;
-#[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod create;
 #[cfg(test)]
 mod site;
 #[cfg(test)]

@@ -35,8 +35,7 @@ impl Site {
     pub(crate) async fn on(world: World, fuse: &Fuse, settings: Settings) -> Result<Self> {
         let (store, runtime) = (world.store(fuse), world.runtime(fuse));
         let (clock, entropy) = (world.clock.clone(), world.entropy.clone());
-        let engine =
-            Engine::open(store.clone(), runtime.clone(), clock, entropy, settings).await?;
+        let engine = Engine::open(store.clone(), runtime.clone(), clock, entropy, settings).await?;
         let caller = engine.access().administrator();
         Ok(Self { world, store, runtime, engine, caller })
     }

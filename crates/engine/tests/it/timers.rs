@@ -112,7 +112,7 @@ async fn times_go_on_across_a_restart_of_the_host() {
     let timers = Timers { auto_stop: 0, ttl: 60, ..Timers::default() };
     site.engine.sandboxes().create(&site.caller, with("box", timers)).await.unwrap();
     site.engine.shutdown().await;
-    let world = site.world.rebooted("boot-2", Duration::from_secs(50 * 60));
+    let world = site.world.rebooted("boot-2", Duration::from_mins(50));
     let again = Site::on(world, &Fuse::never(), Settings::default()).await.unwrap();
     let found = again.engine.sandboxes().get(&again.caller, "box").await.unwrap();
     assert_eq!(found.state, State::Stopped, "its processes ended with the host");

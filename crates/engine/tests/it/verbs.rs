@@ -113,7 +113,7 @@ async fn l12_a_full_database_keeps_the_old_state_and_recovers() {
     site.store.fail_writes(20);
     tokio::time::sleep(Duration::from_secs(10)).await;
     site.store.fail_writes(0);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(site.state("box").await, Some(State::Stopped), "taken up again");
     site.assert_in_line();
 }
@@ -151,10 +151,8 @@ async fn l7_anothers_sandbox_is_as_unknown_as_none() {
 async fn permissions_are_asked_for_by_name() {
     let site = Site::new().await;
     site.create("box").await;
-    let with = |permission| Caller {
-        permissions: BTreeSet::from([permission]),
-        ..site.caller.clone()
-    };
+    let with =
+        |permission| Caller { permissions: BTreeSet::from([permission]), ..site.caller.clone() };
     let (writer, deleter) = (with(Permission::WriteSandboxes), with(Permission::DeleteSandboxes));
     let all = site.engine.sandboxes();
     let refused = all.delete(&writer, "box").await.unwrap_err();
