@@ -1,0 +1,357 @@
+//! The command line, through the built program and real sandboxes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A data directory of one test; its server ends with it.
+struct House {
+    folder: TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The program with this data directory and nothing of the caller's environment.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path());
+        command.env("MAYFLY_POOL_NAMESPACES", "2");
+        command.env("MAYFLY_STORAGE_DATA_DIR", self.data());
+        command.current_dir(self.folder.path()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Its standard output; it must end with 0.
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}{}", self.log());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[arguments, &["--json"]].concat())).unwrap()
+    }
+
+    /// Its exit code and standard error.
+    fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        let code = output.status.code().expect("it ended by itself");
+        assert_ne!(code, 0, "{arguments:?} passed");
+        (code, String::from_utf8(output.stderr).unwrap())
+    }
+
+    fn names(&self) -> Vec<String> {
+        let list = self.json(&["sandbox", "list"]);
+        let mut names: Vec<String> = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn server(&self) -> Option<i32> {
+        let text = std::fs::read_to_string(self.data().join("run/server.lock")).ok()?;
+        text.split(' ').next()?.parse().ok()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.data().join("server.log")).unwrap_or_default()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        if self.server().is_none() {
+            return;
+        }
+        let list = self.run(&["sandbox", "list", "--json"]).stdout;
+        let list: Value = serde_json::from_slice(&list).unwrap_or_default();
+        for item in list.as_array().into_iter().flatten() {
+            self.run(&["sandbox", "rm", item["id"].as_str().unwrap_or_default()]);
+        }
+        if let Some(pid) = self.server() {
+            signal(pid, "TERM");
+            wait_until(|| !alive(pid));
+        }
+    }
+}
+
+fn signal(pid: i32, name: &str) {
+    Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+}
+
+fn alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A foreground server; killed when dropped.
+struct Foreground {
+    child: Child,
+    url: String,
+}
+
+impl Foreground {
+    fn start(house: &House, arguments: &[&str]) -> Self {
+        let arguments = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
+        let mut child =
+            house.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("mayfly listens on ").map(str::to_owned));
+        Self { child, url: url.expect("the server says where it listens") }
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        signal(i32::try_from(self.child.id()).unwrap(), "TERM");
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn run_gives_the_output_and_the_exit_code_and_leaves_nothing() {
+    let house = House::new();
+    assert_eq!(house.ok(&["run", "--", "echo", "a b", "$HOME"]), "a b $HOME\n");
+    let output = house.run(&["run", "-e", "X=1", "--", "sh", "-c", "echo $X; exit 7"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), &b"1\n"[..]));
+    let answer = house.run(&["run", "--json", "--", "sh", "-c", "printf x; exit 3"]);
+    let value: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(value, serde_json::json!({ "exitCode": 3, "output": "x" }));
+    let (code, errors) = house.fails(&["run", "--snapshot", "nope", "--", "true"]);
+    assert_eq!(code, 125, "{errors}");
+    assert!(errors.starts_with("error: ") && errors.contains("nope"), "{errors}");
+    assert_eq!(house.names(), [""; 0]);
+    house.ok(&["run", "--keep", "--", "true"]);
+    assert_eq!(house.names().len(), 1);
+}
+
+#[test]
+fn a_sandbox_lives_through_all_its_verbs() {
+    let house = House::new();
+    assert_eq!(house.ok(&["sandbox", "create", "--name", "box", "-l", "team=red"]), "box\n");
+    let (code, errors) = house.fails(&["sandbox", "create", "--name", "box"]);
+    assert_eq!(code, 4);
+    assert!(errors.contains("box") && errors.contains("\nhint: "), "{errors}");
+    assert!(house.ok(&["sandbox", "list", "-l", "team=red"]).contains("box"));
+    assert!(!house.ok(&["sandbox", "list", "-l", "team=blue"]).contains("box"));
+    assert_eq!(house.json(&["sandbox", "show", "box"])["state"], "started");
+
+    let output =
+        house.run(&["sandbox", "exec", "box", "--cwd", "/tmp", "--", "sh", "-c", "pwd; exit 5"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(5), &b"/tmp\n"[..]));
+    let logs = house.json(&["sandbox", "logs", "box"]);
+    assert_eq!(logs[0]["exitCode"], 5);
+    assert_eq!(house.ok(&["sandbox", "logs", "box", "1"]), "/tmp\n");
+    assert_eq!(house.ok(&["sandbox", "logs", "box", "1", "--follow"]), "/tmp\n");
+    assert_eq!(house.fails(&["sandbox", "logs", "box", "77"]).0, 3);
+
+    assert_eq!(house.ok(&["sandbox", "stop", "box"]), "box stopped\n");
+    let (code, errors) = house.fails(&["sandbox", "exec", "box", "--", "true"]);
+    assert_eq!(code, 125);
+    assert!(errors.contains("stopped"), "{errors}");
+    assert_eq!(house.ok(&["sandbox", "start", "box"]), "box started\n");
+    let (code, errors) = house.fails(&["sandbox", "rm", "nope", "box"]);
+    assert_eq!(code, 3, "the first failure counts");
+    assert!(errors.contains("nope"));
+    assert_eq!(house.names(), [""; 0], "the other one is removed all the same");
+}
+
+#[test]
+fn a_shell_remembers_its_folder_and_ends_with_the_last_code() {
+    let house = House::new();
+    house.ok(&["sandbox", "create", "--name", "box"]);
+    let shell = |input: &str| {
+        let mut child = house
+            .command(&["sandbox", "shell", "box"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(shell("cd /usr\npwd\n\ncd lib; false\n"), (Some(1), "/usr\n".to_owned()));
+    assert_eq!(shell("cd /tmp\nexit 9\necho never\n"), (Some(9), String::new()));
+    assert!(house.ok(&["sandbox", "logs", "box"]).contains("  cd lib; false\n"));
+}
+
+#[test]
+fn files_and_folders_go_in_and_come_out_as_they_were() {
+    let house = House::new();
+    house.ok(&["sandbox", "create", "--name", "box"]);
+    let tree = house.file("tree");
+    std::fs::create_dir_all(tree.join("a b/ü")).unwrap();
+    let big: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(tree.join("a b/ü/big"), &big).unwrap();
+    std::fs::write(tree.join("run.sh"), "#!/bin/sh\necho ran\n").unwrap();
+    set_mode(&tree.join("run.sh"), 0o755);
+    std::os::unix::fs::symlink("/etc/hostname", tree.join("link")).unwrap();
+
+    let copied = house.json(&["sandbox", "cp", "tree", "box:/tmp"]);
+    assert_eq!((&copied["files"], &copied["skipped"]), (&2.into(), &1.into()));
+    assert_eq!(house.ok(&["sandbox", "exec", "box", "--", "/tmp/tree/run.sh"]), "ran\n");
+    house.ok(&["sandbox", "exec", "box", "--", "ln", "-s", "/etc/shadow", "/tmp/tree/out"]);
+    let copied = house.json(&["sandbox", "cp", "box:/tmp/tree", "back"]);
+    assert_eq!((&copied["files"], &copied["skipped"]), (&2.into(), &1.into()));
+    assert_eq!(std::fs::read(house.file("back/a b/ü/big")).unwrap(), big);
+    assert_eq!(mode(&house.file("back/run.sh")), 0o755);
+    assert!(!house.file("back/out").exists());
+
+    house.ok(&["sandbox", "cp", "box:/tmp/tree/run.sh", "."]);
+    assert!(house.file("run.sh").exists(), "into the folder, under its name");
+    house.ok(&["sandbox", "cp", "run.sh", "box:made/on/the/way.sh"]);
+    assert_eq!(house.ok(&["sandbox", "exec", "box", "--", "made/on/the/way.sh"]), "ran\n");
+    assert_eq!(house.fails(&["sandbox", "cp", "box:/nope", "x"]).0, 3);
+    assert_eq!(house.fails(&["sandbox", "cp", "nope", "box:/tmp"]).0, 3);
+    assert_eq!(house.fails(&["sandbox", "cp", "a", "b"]).0, 5);
+    let left: Vec<_> = std::fs::read_dir(house.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".part"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+}
+
+#[test]
+fn commands_at_once_share_one_background_server_which_outlives_a_kill() {
+    let house = House::new();
+    let children: Vec<Child> = ["a", "b", "c"]
+        .map(|name| {
+            let mut command = house.command(&["sandbox", "create", "--name", name]);
+            command.stdout(Stdio::null()).spawn().unwrap()
+        })
+        .into();
+    for mut child in children {
+        assert!(child.wait().unwrap().success(), "{}", house.log());
+    }
+    assert_eq!(house.names(), ["a", "b", "c"]);
+    let first = house.server().unwrap();
+    signal(first, "KILL");
+    wait_until(|| !alive(first));
+    assert_eq!(house.ok(&["sandbox", "exec", "a", "--", "echo", "still here"]), "still here\n");
+    assert_ne!(house.server().unwrap(), first);
+    assert_eq!(house.names(), ["a", "b", "c"]);
+}
+
+#[test]
+fn serve_takes_a_background_server_over_and_is_itself_not_taken() {
+    let house = House::new();
+    house.ok(&["sandbox", "create", "--name", "box"]);
+    let background = house.server().unwrap();
+    let server = Foreground::start(&house, &[]);
+    assert!(!alive(background));
+    assert_eq!(house.names(), ["box"], "over the socket");
+    let (code, errors) = house.fails(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, 4);
+    assert!(errors.contains("data directory") && errors.contains("\nhint: "), "{errors}");
+
+    let by_url = |key: Option<&str>| {
+        let mut command = house.command(&["sandbox", "list"]);
+        command.env("MAYFLY_URL", format!("{}/api", server.url));
+        if let Some(key) = key {
+            command.env("MAYFLY_API_KEY", key);
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let value = house.ok(&["key", "create", "k", "-p", "write:sandboxes", "--expires", "1"]);
+    let (code, list) = by_url(Some(value.trim()));
+    assert_eq!(code, Some(0));
+    assert!(list.contains("box"));
+    assert_eq!(by_url(Some("mf_key_wrong")).0, Some(6));
+    assert_eq!(by_url(None).0, Some(6));
+    assert_eq!(house.fails(&["key", "create", "k"]).0, 4);
+    assert!(house.ok(&["key", "list"]).contains("write:sandboxes"));
+    house.ok(&["key", "rm", "k"]);
+    assert_eq!(by_url(Some(value.trim())).0, Some(6), "a deleted key is refused");
+}
+
+#[test]
+fn mistakes_are_told_with_their_codes_before_anything_is_started() {
+    let house = House::new();
+    let with = |name: &str, value: &str, arguments: &[&str]| {
+        let output = house.command(arguments).env(name, value).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(house.fails(&["sandbox", "dance"]).0, 2);
+    assert_eq!(house.fails(&["run"]).0, 2);
+    let (code, errors) = with("MAYFLY_SEVER_LISTEN", "x", &["sandbox", "list"]);
+    assert_eq!(code, 5);
+    assert!(errors.contains("MAYFLY_SEVER_LISTEN") && errors.contains("\nhint: "), "{errors}");
+    let (code, errors) = with("MAYFLY_URL", "http://127.0.0.1:1", &["sandbox", "list", "--json"]);
+    assert_eq!(code, 8);
+    let error: Value = serde_json::from_str(&errors).unwrap();
+    assert_eq!(error["error"]["kind"], "Unavailable");
+    assert!(error["error"]["hint"].is_string());
+    assert_eq!(house.fails(&["sandbox", "list", "--url", "box:1"]).0, 5);
+    assert_eq!(house.fails(&["--config", "/nowhere.toml", "sandbox", "list"]).0, 3);
+    let (code, errors) = house.fails(&["serve", "--dev", "--listen", "0.0.0.0:0"]);
+    assert_eq!(code, 5);
+    assert!(errors.contains("0.0.0.0"), "{errors}");
+    let printed = house.ok(&["serve", "--print-config"]);
+    assert_eq!(printed, include_str!("../../config.default.toml"));
+    std::fs::create_dir(house.data()).unwrap();
+    std::fs::write(house.data().join("x"), "x").unwrap();
+    set_mode(&house.data(), 0o755);
+    let (code, errors) = house.fails(&["sandbox", "list"]);
+    assert_eq!(code, 6);
+    assert!(errors.contains("chmod 700"), "{errors}");
+    assert!(house.server().is_none());
+}
+
+#[test]
+fn doctor_needs_no_server() {
+    let house = House::new();
+    let output = house.run(&["doctor", "--json"]);
+    let layers: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let layers = layers.as_array().unwrap();
+    assert!(!layers.is_empty());
+    let missing = layers.iter().any(|layer| layer["required"] == true && layer["state"] != "holds");
+    assert_eq!(output.status.code(), Some(if missing { 8 } else { 0 }));
+    assert!(house.server().is_none());
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}

@@ -1,0 +1,4 @@
+//! The built program from outside.
+
+#[cfg(test)]
+mod cli;
