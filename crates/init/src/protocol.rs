@@ -17,6 +17,9 @@ pub const MAX_RUN: usize = 4 << 20;
 /// Bytes of payload in one output or input packet.
 pub const MAX_CHUNK: usize = 32 << 10;
 
+/// Most standard input of one command, bytes: what is held for one that does not read it.
+pub const MAX_INPUT: usize = 4 << 20;
+
 /// Commands that may run at once in one sandbox through init.
 pub const MAX_COMMANDS: usize = 1024;
 
@@ -62,7 +65,7 @@ pub mod init {
     pub const KILL: u8 = 4;
     /// End the sandbox: terminate signal to all, then leave when the last process is gone.
     pub const SHUTDOWN: u8 = 5;
-    /// Ask for the version.
+    /// Ask for the version; what ended before is in the logs when the answer comes.
     pub const PING: u8 = 6;
     /// Answer: output of the command.
     pub const OUTPUT: u8 = 65;

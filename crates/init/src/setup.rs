@@ -66,13 +66,16 @@ pub(crate) fn stage(hello: &Hello) -> Result<(), Failure> {
     sys::mount(c"mayfly", &target, c"tmpfs", sys::MS_NOSUID, c"mode=0700,size=4m")
         .fault("staging file system")?;
     std::env::set_current_dir(path(&hello.stage)).fault("staging folder")?;
+    set_umask(0o022);
     for place in 0..PLACES {
         fs::create_dir(format!("{place}")).fault("staging places")?;
     }
     for folder in ["root", "dev", "dev/pts", "dev/shm", "mask", "mask/empty"] {
         fs::create_dir(folder).fault("staging folders")?;
     }
+    set_umask(0);
     devices().fault("device nodes")?;
+    set_umask(0o022);
     system_folder().fault("folder of system facts")?;
     fs::write("mask/file", b"").fault("mask")?;
     let quiet = sys::MS_NOSUID | sys::MS_NOEXEC;
@@ -84,6 +87,11 @@ pub(crate) fn stage(hello: &Hello) -> Result<(), Failure> {
         sys::mount(c"none", folder, c"", read_only, c"").fault("read-only template")?;
     }
     Ok(())
+}
+
+/// Modes must not depend on the umask that the server was started with.
+fn set_umask(mask: usize) {
+    let _ = sys::plain(crate::numbers::UMASK, [mask, 0, 0, 0]);
 }
 
 fn devices() -> io::Result<()> {
@@ -260,7 +268,7 @@ fn build(
     // 5. Names and limits.
     sys::set_hostname(&create.hostname).fault("host name")?;
     let _ = sys::plain(crate::numbers::SETSID, [0; 4]);
-    let _ = sys::plain(crate::numbers::UMASK, [0o022, 0, 0, 0]);
+    set_umask(0o022);
     if hello.weakened & WEAK_RLIMITS == 0 {
         limits(create).fault("resource limits")?;
     }

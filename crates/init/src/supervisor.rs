@@ -15,7 +15,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::command;
 use crate::log::Log;
 use crate::protocol::{
-    MAX_CHUNK, MAX_COMMANDS, MAX_PACKET, MAX_RUN, Reader, Run, Stage, VERSION, Writer, init,
+    MAX_CHUNK, MAX_COMMANDS, MAX_INPUT, MAX_PACKET, MAX_RUN, Reader, Run, Stage, VERSION, Writer,
+    init,
 };
 use crate::setup::Inside;
 use crate::sys::{self, READABLE, WRITABLE, Watch};
@@ -24,8 +25,6 @@ use crate::sys::{self, READABLE, WRITABLE, Watch};
 const MAX_CLIENTS: usize = MAX_COMMANDS + 64;
 /// Pieces of output taken from one command before others get their turn.
 const TURN: usize = 8;
-/// Input held for a command that does not read it.
-const MAX_INPUT: usize = 4 << 20;
 /// Bytes still taken from the pipe of a command that has ended but whose children go on writing.
 const LAST_WORDS: usize = 1 << 20;
 
@@ -162,6 +161,8 @@ impl Supervisor {
     fn accept(&mut self) {
         let Ok(socket) = sys::accept(self.listener.as_fd()) else { return };
         if self.clients.len() >= MAX_CLIENTS {
+            let busy = Writer::new(init::FAILED).u8(Stage::Busy as u8).u32(11).finish();
+            let _ = sys::send(socket.as_fd(), &[&busy], &[]);
             return;
         }
         self.next_client = (self.next_client + 1) & 0xffff_ffff;
@@ -221,8 +222,14 @@ impl Supervisor {
         {
             command.client = None;
             command.unsent.clear();
-            // Input that can no longer come has ended.
-            command.input = None;
+            // The rest of its input will never come: half a script must not be taken for a whole one.
+            if command.input.is_some() && !command.input_ended && command.exit.is_none() {
+                command::kill_tree(command.pid);
+            }
+            // What came whole is still given to it.
+            if command.unread.is_empty() {
+                command.input = None;
+            }
             if std::mem::take(&mut command.paused) {
                 self.resume_output(index);
             }
@@ -250,6 +257,7 @@ impl Supervisor {
         let kind = reader.u8();
         match (kind, &mut client.state) {
             (Some(init::PING), _) => {
+                self.flush_logs();
                 self.answer(key, &Writer::new(init::PONG).u32(VERSION.into()).finish());
             }
             (Some(init::SHUTDOWN), _) => self.shut_down(),

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mayfly_core::process::{ExecOutcome, ExecRequest};
 use mayfly_core::{Code, Error, Kind, Result};
 use mayfly_init::protocol::{
-    MAX_CHUNK, MAX_PACKET, MAX_RUN, Reader, Run, Stage, VERSION, Writer, init,
+    MAX_CHUNK, MAX_INPUT, MAX_PACKET, MAX_RUN, Reader, Run, Stage, VERSION, Writer, init,
 };
 
-use super::init::{Connection, Sockets, nonsense};
+use super::init::{Connection, Sender, Sockets, nonsense};
 use super::live::{Live, not_started};
 
 /// How long a killed command may take to be reported as ended.
@@ -21,7 +21,7 @@ const CONNECT_TRIES: u32 = 500;
 /// What a command finds when nobody says otherwise.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs a command to its end.
+/// Runs a command to its end. Its time limit holds for everything, also when process 1 cannot answer.
 pub(super) async fn run(
     sockets: &Sockets,
     live: &Live,
@@ -29,28 +29,60 @@ pub(super) async fn run(
     started_at: u64,
 ) -> Result<ExecOutcome> {
     let body = message(live, &request, started_at)?;
-    let mut connection = connect(sockets, live).await?;
-    let lost = |error: io::Error| ended(live).with_source(error);
-    send_request(&connection, &body, &request.stdin).await.map_err(lost)?;
+    let begin = Instant::now();
+    let Ok(connected) = tokio::time::timeout(request.timeout, connect(sockets, live)).await else {
+        return Err(timed_out(request.timeout));
+    };
+    let mut connection = connected?;
+    let sender = connection.sender();
     let mut output = Output { bytes: Vec::new(), limit: request.max_output, truncated: false };
-    let whole =
-        tokio::time::timeout(request.timeout, collect(&mut connection, live, &mut output)).await;
+    let whole = tokio::time::timeout(
+        request.timeout.saturating_sub(begin.elapsed()),
+        converse(&sender, &mut connection, live, (&body, &request.stdin), &mut output),
+    )
+    .await;
     let Ok(ended) = whole else {
-        connection.send(&[init::KILL]).await.map_err(lost)?;
-        // Whatever it still says is of no interest; its end is.
-        let _ = tokio::time::timeout(AFTER_KILL, collect(&mut connection, live, &mut output)).await;
-        return Err(Error::new(
-            Kind::Timeout,
-            format!(
-                "command timeout: it ran longer than {} and was killed",
-                seconds(request.timeout)
-            ),
-        )
-        .with_code(Code::ProcessExecutionTimeout)
-        .with_hint("give a longer timeout, or run it in the background"));
+        let killed = async {
+            // When it cannot be said, the connection's end before that of the input says it.
+            let _ = sender.send(&[init::KILL]).await;
+            // Whatever it still says is of no interest; its end is.
+            let _ = collect(&mut connection, live, &mut output).await;
+        };
+        // A frozen one cannot answer; its command ends when it is thawed.
+        let frozen = live.group.is_frozen().unwrap_or(false);
+        let patience = if frozen { Duration::ZERO } else { AFTER_KILL };
+        let _ = tokio::time::timeout(patience, killed).await;
+        return Err(timed_out(request.timeout));
     };
     let (exit_code, process) = ended?;
     Ok(output.finish(exit_code, process))
+}
+
+/// Gives the request and its input while answers are taken, so that neither waits for the other.
+async fn converse(
+    sender: &Sender,
+    connection: &mut Connection,
+    live: &Live,
+    (body, stdin): (&[u8], &[u8]),
+    output: &mut Output,
+) -> Result<(i32, u64)> {
+    let answers = collect(connection, live, output);
+    let request = send_request(sender, body, stdin);
+    tokio::pin!(answers, request);
+    tokio::select! {
+        answer = &mut answers => answer,
+        // When it could not be sent, the answer says why.
+        _ = &mut request => answers.await,
+    }
+}
+
+fn timed_out(limit: Duration) -> Error {
+    Error::new(
+        Kind::Timeout,
+        format!("command timeout: it ran longer than {} and was killed", seconds(limit)),
+    )
+    .with_code(Code::ProcessExecutionTimeout)
+    .with_hint("give a longer timeout, or run it in the background")
 }
 
 fn seconds(duration: Duration) -> String {
@@ -95,6 +127,13 @@ fn message(live: &Live, request: &ExecRequest, started_at: u64) -> Result<Vec<u8
         input: !request.stdin.is_empty(),
     };
     let body = run.encode();
+    if request.stdin.len() > MAX_INPUT {
+        return Err(Error::invalid(format!(
+            "standard input is {} bytes long: expected at most {MAX_INPUT}",
+            request.stdin.len()
+        ))
+        .with_hint("write it to a file first and read the file"));
+    }
     if body.len() > MAX_RUN {
         return Err(Error::invalid(format!(
             "the command and its environment are {} bytes long: expected at most {MAX_RUN}",
@@ -125,21 +164,21 @@ async fn connect(sockets: &Sockets, live: &Live) -> Result<Connection> {
     .with_hint("try again when commands have ended, or resume it if it is paused"))
 }
 
-async fn send_request(connection: &Connection, body: &[u8], stdin: &[u8]) -> io::Result<()> {
+async fn send_request(sender: &Sender, body: &[u8], stdin: &[u8]) -> io::Result<()> {
     let head = Writer::new(init::RUN)
         .u32(VERSION.into())
         .u32(u32::try_from(body.len()).unwrap_or(u32::MAX))
         .finish();
     let (first, rest) = body.split_at(body.len().min(MAX_PACKET - head.len()));
-    connection.send(&[head.as_slice(), first].concat()).await?;
+    sender.send(&[head.as_slice(), first].concat()).await?;
     for piece in rest.chunks(MAX_PACKET - 1) {
-        connection.send(&[&[init::MORE], piece].concat()).await?;
+        sender.send(&[&[init::MORE], piece].concat()).await?;
     }
     if !stdin.is_empty() {
         for piece in stdin.chunks(MAX_CHUNK) {
-            connection.send(&[&[init::INPUT], piece].concat()).await?;
+            sender.send(&[&[init::INPUT], piece].concat()).await?;
         }
-        connection.send(&[init::INPUT]).await?;
+        sender.send(&[init::INPUT]).await?;
     }
     Ok(())
 }

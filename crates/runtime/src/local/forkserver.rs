@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mayfly_core::{Error, Kind, Result};
@@ -44,6 +45,7 @@ struct Running {
 pub(super) struct Forkserver {
     setup: Setup,
     running: Mutex<Option<Running>>,
+    deaths: AtomicU64,
 }
 
 /// A process parked in fresh namespaces.
@@ -62,7 +64,8 @@ impl Forkserver {
     ) -> Result<(Self, OwnedFd)> {
         let setup = Setup { program: seal_program()?, hello, place, mount_point };
         let (running, root) = setup.spawn()?;
-        Ok((Self { setup, running: Mutex::new(Some(running)) }, root))
+        let running = Mutex::new(Some(running));
+        Ok((Self { setup, running, deaths: AtomicU64::new(0) }, root))
     }
 
     /// Makes the namespaces of one future sandbox.
@@ -96,6 +99,11 @@ impl Forkserver {
         running.as_ref().map(|running| running.child.id())
     }
 
+    /// How many forkservers were found dead so far; parked processes die with theirs.
+    pub(super) fn deaths(&self) -> u64 {
+        self.deaths.load(Ordering::Acquire)
+    }
+
     fn ask(
         &self,
         request: &[u8],
@@ -114,6 +122,7 @@ impl Forkserver {
                     let _ = dead.child.kill();
                     let _ = dead.child.wait();
                 }
+                self.deaths.fetch_add(1, Ordering::AcqRel);
                 Err(Error::new(Kind::Unavailable, "the forkserver died; another one is started")
                     .with_hint("try again")
                     .with_source(error))

@@ -36,6 +36,12 @@ use super::spec::Spec;
 
 /// Longest wait for a killed process 1, milliseconds; what is stuck longer is reported.
 const KILL_PATIENCE: u64 = 10_000;
+/// Longest wait for the language of one adopted process 1, milliseconds.
+const ADOPTION_PATIENCE: i64 = 200;
+/// Longest wait for process 1 to write its logs down before they are read, milliseconds.
+const LOGS_PATIENCE: i64 = 200;
+/// Tries to start one sandbox while forkservers die under it.
+const BOOT_TRIES: u32 = 3;
 /// Capabilities that sandboxes keep (platform contract, section 8): `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `FSETID`,
 /// `KILL`, `SETGID`, `SETUID`, `SETPCAP`, `NET_BIND_SERVICE`, `SYS_CHROOT`, `SETFCAP`.
 pub(super) const CAPABILITIES: u64 =
@@ -152,8 +158,20 @@ impl Host {
     fn boot(&self, spec: &SandboxSpec) -> Result<()> {
         let Source::Host { .. } = &spec.source;
         let image = self.image()?;
+        let mut tries = 1;
+        loop {
+            let deaths = self.forkserver.deaths();
+            match self.try_boot(spec, &image) {
+                // Parked processes die with their forkserver; the next one is there at once.
+                Err(_) if tries < BOOT_TRIES && self.forkserver.deaths() != deaths => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    fn try_boot(&self, spec: &SandboxSpec, image: &HostImage) -> Result<()> {
         let kit = self.kits.take()?;
-        match self.assemble(spec, &image, &kit) {
+        match self.assemble(spec, image, &kit) {
             Ok(()) => {
                 let live =
                     Live::new(spec.id, kit.slot, kit.group, (kit.pid, kit.pidfd), Spec::from(spec));
@@ -273,9 +291,17 @@ impl Host {
         Ok(())
     }
 
-    /// The folder of a sandbox's logs, whether it runs or not.
+    /// The folder of a sandbox's logs, whether it runs or not; what it reported before is in them.
     pub(super) fn logs(&self, id: SandboxId) -> Result<OwnedFd> {
-        self.pool.open_sandbox(id)?.part(Part::Logs)
+        let folder = self.pool.open_sandbox(id)?.part(Part::Logs)?;
+        if let Some(live) = self.registry.get(id)
+            && !live.group.is_frozen().unwrap_or(false)
+            && let Ok(socket) = self.sockets.connect(id)
+        {
+            // Late answers are no reason to give no logs.
+            let _ = super::init::understands(&socket, LOGS_PATIENCE);
+        }
+        Ok(folder)
     }
 }
 
@@ -289,9 +315,10 @@ fn adopt(sockets: &Sockets, pool: &Pool, cgroups: &Cgroups) -> Vec<Live> {
             let slot = slot_of(base)?;
             let folder = pool.open_sandbox(id).ok();
             let spec = folder.and_then(|folder| Spec::load(folder.fd()).ok());
-            // A frozen one cannot answer; the kernel's word on who listens is enough.
-            let speaks = super::init::answers(&socket, 1000)
-                || cgroups.group(slot).is_frozen().unwrap_or(false);
+            // Only another language is refused: a frozen or busy one answers late, and the kernel's word on
+            // who listens is enough.
+            let frozen = cgroups.group(slot).is_frozen().unwrap_or(false);
+            let speaks = frozen || super::init::understands(&socket, ADOPTION_PATIENCE);
             match spec {
                 Some(spec) if speaks => {
                     Some(Live::new(id, slot, cgroups.group(slot), (pid, pidfd), spec))

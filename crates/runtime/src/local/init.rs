@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use mayfly_core::id::SandboxId;
 use mayfly_core::{Error, Kind, Result};
@@ -82,8 +83,8 @@ impl Sockets {
     }
 }
 
-/// Whether the init behind this connection speaks our language; waits at most `milliseconds`.
-pub(super) fn answers(socket: &OwnedFd, milliseconds: i64) -> bool {
+/// Whether the init behind this connection speaks our language, or stays silent for `milliseconds`.
+pub(super) fn understands(socket: &OwnedFd, milliseconds: i64) -> bool {
     let ping = Writer::new(init::PING).finish();
     if rustix::net::send(socket, &ping, SendFlags::NOSIGNAL).is_err() {
         return false;
@@ -95,7 +96,7 @@ pub(super) fn answers(socket: &OwnedFd, milliseconds: i64) -> bool {
     };
     let mut buffer = [0_u8; 64];
     if !matches!(rustix::event::poll(&mut polled, Some(&timeout)), Ok(ready) if ready > 0) {
-        return false;
+        return true;
     }
     let Ok((_, length)) = rustix::net::recv(socket, &mut buffer[..], RecvFlags::empty()) else {
         return false;
@@ -109,17 +110,17 @@ pub(super) fn answers(socket: &OwnedFd, milliseconds: i64) -> bool {
 /// A connection that async code can wait on.
 #[derive(Debug)]
 pub(super) struct Connection {
-    socket: AsyncFd<OwnedFd>,
+    socket: Arc<AsyncFd<OwnedFd>>,
     buffer: Vec<u8>,
 }
 
-impl Connection {
-    /// Takes over a connected socket.
-    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
-        let socket = crate::sys::watch::watch(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { socket, buffer: vec![0; MAX_PACKET] })
-    }
+/// The sending half of a connection.
+#[derive(Debug)]
+pub(super) struct Sender {
+    socket: Arc<AsyncFd<OwnedFd>>,
+}
 
+impl Sender {
     /// Sends one packet, waiting while the other end has not taken earlier ones.
     pub(super) async fn send(&self, packet: &[u8]) -> io::Result<()> {
         loop {
@@ -131,6 +132,19 @@ impl Connection {
                 result => return Ok(result.map(drop)?),
             }
         }
+    }
+}
+
+impl Connection {
+    /// Takes over a connected socket.
+    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+        let socket = crate::sys::watch::watch(socket, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { socket: Arc::new(socket), buffer: vec![0; MAX_PACKET] })
+    }
+
+    /// Its sending half.
+    pub(super) fn sender(&self) -> Sender {
+        Sender { socket: Arc::clone(&self.socket) }
     }
 
     /// The next packet; empty when the other end is gone. Cancel-safe.

@@ -41,6 +41,8 @@ pub(super) struct Kit {
     pub(super) group: Group,
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
+    /// Forkservers that had died when it was made; it died with the next one.
+    deaths: u64,
 }
 
 #[derive(Debug, Default)]
@@ -78,13 +80,16 @@ impl Kits {
         })
     }
 
-    /// A kit: a ready one, else one made now.
+    /// A kit: a ready one, else one made now. Those that died with their forkserver are passed over.
     pub(super) fn take(&self) -> Result<Kit> {
-        if let Some(kit) = self.shelf().ready.pop_front() {
+        loop {
+            let Some(kit) = self.shelf().ready.pop_front() else { return self.make() };
             self.changed.notify_one();
-            return Ok(kit);
+            if kit.deaths == self.forkserver.deaths() {
+                return Ok(kit);
+            }
+            self.discard(&kit);
         }
-        self.make()
     }
 
     /// Gives back the slot of a sandbox that is completely gone.
@@ -134,7 +139,9 @@ impl Kits {
 
     /// Ends a kit that became no sandbox.
     pub(super) fn discard(&self, kit: &Kit) {
-        let _ = self.forkserver.discard(kit.slot);
+        if kit.deaths == self.forkserver.deaths() {
+            let _ = self.forkserver.discard(kit.slot);
+        }
         let _ = rustix::process::pidfd_send_signal(&kit.pidfd, rustix::process::Signal::KILL);
         if let Err(error) = kit.group.remove() {
             tracing::warn!(%error, slot = kit.slot, "control groups of unused namespaces stay");
@@ -144,6 +151,7 @@ impl Kits {
 
     fn make(&self) -> Result<Kit> {
         let slot = self.reserve()?;
+        let deaths = self.forkserver.deaths();
         let made = self.cgroups.prepare(slot).and_then(|group| {
             let request = Prepare {
                 slot,
@@ -157,7 +165,7 @@ impl Kits {
                     .collect(),
             };
             match self.forkserver.prepare(&request) {
-                Ok(parked) => Ok(Kit { slot, group, pid: parked.pid, pidfd: parked.pidfd }),
+                Ok(parked) => Ok(Kit { slot, group, pid: parked.pid, pidfd: parked.pidfd, deaths }),
                 Err(error) => {
                     let _ = group.remove();
                     Err(error)
