@@ -80,12 +80,13 @@ impl Server {
 
     /// Ends it, deletes its data, and fails when anything of it is left on this machine.
     pub(crate) fn stop(mut self) -> Result<()> {
+        let groups = control_groups_below(self.child.id())?;
         self.end()?;
         let asked = Instant::now();
-        let mut left = leftovers(&self.data)?;
+        let mut left = leftovers(&self.data, &groups)?;
         while !left.is_empty() && asked.elapsed() < SETTLE {
             std::thread::sleep(Duration::from_millis(20));
-            left = leftovers(&self.data)?;
+            left = leftovers(&self.data, &groups)?;
         }
         if !left.is_empty() {
             bail!("the server left behind: {}", left.join(", "));
@@ -144,10 +145,13 @@ fn is_ours(name: &str) -> bool {
     name.starts_with("MAYFLY_")
 }
 
-/// Processes, mounts and loop devices that name a data directory.
-fn leftovers(data: &Path) -> Result<Vec<String>> {
+/// Processes, mounts and loop devices that name a data directory, and control groups of these names.
+fn leftovers(data: &Path, groups: &[String]) -> Result<Vec<String>> {
     let data = data.to_string_lossy();
     let mut left = Vec::new();
+    for group in groups {
+        left.extend(control_groups_named(group)?);
+    }
     let mut devices = Vec::new();
     for device in names("/sys/block")? {
         let backing = std::fs::read_to_string(format!("/sys/block/{device}/loop/backing_file"));
@@ -171,24 +175,47 @@ fn leftovers(data: &Path) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// Control groups that carry a name, anywhere.
-pub(crate) fn control_groups_of(name: &str) -> Result<Vec<String>> {
+/// First parts of the control groups, other than its own, that a process's descendants are in.
+fn control_groups_below(ancestor: u32) -> Result<Vec<String>> {
+    let of = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let firsts = |text: &str| -> Vec<String> {
+        let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+        paths.filter_map(|path| path.split('/').nth(1)).map(str::to_owned).collect()
+    };
+    let own = firsts(&of(ancestor));
+    let mut family = vec![ancestor];
     let mut found = Vec::new();
-    let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
-    while let Some(folder) = folders.pop() {
-        // Groups come and go while we look.
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if entry.file_name().to_string_lossy().contains(name) {
-                    found.push(entry.path().display().to_string());
-                }
-                folders.push(entry.path());
-            }
+    let mut at = 0;
+    while at < family.len() {
+        found.extend(firsts(&of(family[at])));
+        family.extend(children(family[at])?);
+        at += 1;
+    }
+    found.sort();
+    found.dedup();
+    found.retain(|name| !name.is_empty() && !own.contains(name));
+    Ok(found)
+}
+
+/// Children of all threads of a process.
+fn children(pid: u32) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for thread in names(&format!("/proc/{pid}/task")).unwrap_or_default() {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/children"));
+        for word in text.unwrap_or_default().split_whitespace() {
+            found.push(word.parse().with_context(|| format!("`{word}` is no process id"))?);
         }
     }
     Ok(found)
+}
+
+/// Control groups with a name, directly below the root of any hierarchy.
+fn control_groups_named(name: &str) -> Result<Vec<String>> {
+    let root = Path::new("/sys/fs/cgroup");
+    let mut places = vec![root.to_owned()];
+    places.extend(names("/sys/fs/cgroup")?.into_iter().map(|hierarchy| root.join(hierarchy)));
+    let found = places.into_iter().map(|place| place.join(name)).filter(|group| group.is_dir());
+    Ok(found.map(|group| format!("control group {}", group.display())).collect())
 }
 
 fn names(folder: &str) -> Result<Vec<String>> {
