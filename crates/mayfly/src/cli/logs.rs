@@ -53,7 +53,7 @@ impl Logs {
                             kept.extend_from_slice(bytes);
                             Ok(())
                         } else {
-                            session.output.print(&String::from_utf8_lossy(bytes))
+                            session.output.print(bytes)
                         }
                     })
                     .await?;
@@ -68,7 +68,7 @@ impl Logs {
         }
         if session.output.json {
             let value = json!({ "process": process, "output": String::from_utf8_lossy(&kept) });
-            session.output.print(&format!("{value}\n"))?;
+            session.output.print(format!("{value}\n"))?;
         }
         Ok(exit_code::SUCCESS)
     }

@@ -24,14 +24,14 @@ impl Output {
 
     /// Prints the JSON form, or the text where people read.
     pub(super) fn show(&self, value: &Value, text: impl FnOnce() -> String) -> Result<()> {
-        if self.json { self.print(&format!("{value}\n")) } else { self.print(&text()) }
+        if self.json { self.print(format!("{value}\n")) } else { self.print(text()) }
     }
 
-    /// Prints text as it is. A reader that has left (`| head`) is no failure.
+    /// Prints text or bytes as they are. A reader that has left (`| head`) is no failure.
     #[expect(clippy::unused_self, reason = "all output goes through this type")]
-    pub(super) fn print(&self, text: &str) -> Result<()> {
+    pub(super) fn print(&self, text: impl AsRef<[u8]>) -> Result<()> {
         let mut out = std::io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::new(
                 Kind::Unavailable,
                 format!("cannot write to standard output: {error}"),

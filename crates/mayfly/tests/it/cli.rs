@@ -160,6 +160,17 @@ fn run_gives_the_output_and_the_exit_code_and_leaves_nothing() {
 }
 
 #[test]
+fn an_interrupted_run_removes_its_sandbox() {
+    let house = House::new();
+    house.ok(&["sandbox", "list"]);
+    let mut child = house.command(&["run", "--", "sleep", "1000"]).spawn().unwrap();
+    wait_until(|| house.json(&["sandbox", "list"])[0]["state"] == "started");
+    signal(i32::try_from(child.id()).unwrap(), "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    wait_until(|| house.names().is_empty());
+}
+
+#[test]
 fn a_sandbox_lives_through_all_its_verbs() {
     let house = House::new();
     assert_eq!(house.ok(&["sandbox", "create", "--name", "box", "-l", "team=red"]), "box\n");
@@ -242,7 +253,7 @@ fn files_and_folders_go_in_and_come_out_as_they_were() {
     let left: Vec<_> = std::fs::read_dir(house.folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".part"))
+        .filter(|name| name.starts_with(".mayfly-"))
         .collect();
     assert_eq!(left, [""; 0]);
 }
