@@ -28,7 +28,7 @@ use crate::telemetry;
 use clock::{HostClock, HostEntropy};
 
 /// A background server leaves after this long without a request and without a running sandbox.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 /// How often that is looked at.
 const IDLE_LOOK: Duration = Duration::from_secs(15);
 

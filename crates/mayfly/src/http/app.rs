@@ -48,7 +48,7 @@ impl Default for Options {
             dev_hosts: Vec::new(),
             target: "us".to_owned(),
             default_snapshot: "host".to_owned(),
-            execute_timeout: Duration::from_secs(3600),
+            execute_timeout: Duration::from_hours(1),
             max_output: 1 << 20,
             max_body: 1 << 20,
             rate: 10_000,

@@ -48,7 +48,8 @@ pub(crate) struct ConfigBody {
 pub(crate) struct Region {
     id: String,
     name: String,
-    region_type: &'static str,
+    #[serde(rename = "regionType")]
+    kind: &'static str,
     created_at: String,
     updated_at: String,
 }
@@ -79,7 +80,7 @@ async fn regions(State(app): State<App>) -> Reply<Vec<Region>> {
     Reply(vec![Region {
         id: app.options.target.clone(),
         name: app.options.target.clone(),
-        region_type: "shared",
+        kind: "shared",
         created_at: since.clone(),
         updated_at: since,
     }])

@@ -105,7 +105,7 @@ async fn admit(app: &App, request: &mut Request) -> Answer<()> {
         None if matches!(peer, Some(Peer::Vouched)) || !app.options.dev_hosts.is_empty() => {
             app.engine.access().administrator()
         }
-        None if is_open(path) || is_signed(request.uri()) => return Ok(()),
+        None if is_open(path) || is_signed(request.method(), request.uri()) => return Ok(()),
         None => {
             return Err(Fault::unauthenticated(
                 "an API key is needed: send `Authorization: Bearer <key>`",
@@ -130,11 +130,14 @@ fn is_open(path: &str) -> bool {
     )
 }
 
-/// File transfers may carry a signature instead of a key; their handlers check it.
-fn is_signed(uri: &Uri) -> bool {
+/// File transfers may carry a signature instead of a key; their handlers check it. Other methods than the
+/// two that can be signed are refused with the key that is missing.
+fn is_signed(method: &Method, uri: &Uri) -> bool {
     let path = uri.path();
-    path.starts_with("/toolbox/")
-        && (path.ends_with("/files/download") || path.ends_with("/files/upload-v2"))
+    let transfer = (method == Method::GET && path.ends_with("/files/download"))
+        || (method == Method::POST && path.ends_with("/files/upload-v2"));
+    transfer
+        && path.starts_with("/toolbox/")
         && uri.query().is_some_and(|query| query.contains("signature="))
 }
 

@@ -80,16 +80,14 @@ impl Parser {
         loop {
             match self.state {
                 State::End => return Ok(Event::End),
-                State::Preamble => match self.delimiter.find(&self.buffer) {
-                    Some(at) => {
-                        self.buffer.advance(at + self.delimiter.needle().len());
-                        self.state = State::Delimiter;
-                    }
-                    None => {
+                State::Preamble => {
+                    let Some(at) = self.delimiter.find(&self.buffer) else {
                         self.drop_all_but_a_tail();
                         return Ok(Event::Starved);
-                    }
-                },
+                    };
+                    self.buffer.advance(at + self.delimiter.needle().len());
+                    self.state = State::Delimiter;
+                }
                 State::Delimiter => {
                     if !self.line_end()? {
                         return Ok(Event::Starved);
@@ -188,12 +186,11 @@ fn parameter(text: &str, wanted: &str) -> Option<String> {
         rest = rest.trim_start_matches([' ', '\t', ';']);
         let (key, after) = rest.split_once('=')?;
         let after = after.trim_start();
-        let (value, behind) = match after.strip_prefix('"') {
-            Some(quoted) => unquote(quoted)?,
-            None => {
-                let end = after.find(';').unwrap_or(after.len());
-                (after[..end].trim().to_owned(), &after[end..])
-            }
+        let (value, behind) = if let Some(quoted) = after.strip_prefix('"') {
+            unquote(quoted)?
+        } else {
+            let end = after.find(';').unwrap_or(after.len());
+            (after[..end].trim().to_owned(), &after[end..])
         };
         if key.trim().eq_ignore_ascii_case(wanted) {
             return Some(value);
@@ -221,8 +218,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type Fields = Vec<(String, Vec<u8>)>;
+
     /// Feeds the body in pieces of this size and collects (name, data) of complete parts.
-    fn collect(body: &[u8], piece: usize) -> Result<(Vec<(String, Vec<u8>)>, bool), Malformed> {
+    fn collect(body: &[u8], piece: usize) -> Result<(Fields, bool), Malformed> {
         let mut parser = Parser::new("B");
         let (mut parts, mut open, mut ended) = (Vec::new(), None, false);
         for chunk in body.chunks(piece.max(1)) {

@@ -16,6 +16,7 @@ use super::time::rfc3339;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Sandbox)]
+#[expect(clippy::struct_excessive_bools, reason = "the contract has these flags")]
 pub(crate) struct SandboxBody {
     id: String,
     organization_id: String,

@@ -109,7 +109,7 @@ async fn serve<I, F>(
                 });
             }
             Ok((_, None)) => {
-                tracing::warn!("a connection of another user was refused on the unix socket")
+                tracing::warn!("a connection of another user was refused on the unix socket");
             }
             Err(error) => {
                 // Mostly no descriptors left; trying again at once would spin.

@@ -44,12 +44,11 @@ impl FromRequestParts<App> for SignedToolbox {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Answer<Self> {
         let sandbox = named(parts)?;
-        let caller: Arc<Caller> = match parts.extensions.get::<Who>() {
-            Some(Who(caller)) => Arc::clone(caller),
-            None => {
-                let params = Params::parse(parts.uri.query().unwrap_or_default())?;
-                Arc::new(signed::caller(app, &sandbox, parts.method.as_str(), &params).await?)
-            }
+        let caller: Arc<Caller> = if let Some(Who(caller)) = parts.extensions.get::<Who>() {
+            Arc::clone(caller)
+        } else {
+            let params = Params::parse(parts.uri.query().unwrap_or_default())?;
+            Arc::new(signed::caller(app, &sandbox, parts.method.as_str(), &params).await?)
         };
         Ok(Self(Toolbox(app.engine.reach(&caller, &sandbox).await?)))
     }

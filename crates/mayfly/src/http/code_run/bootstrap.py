@@ -1,6 +1,8 @@
 def _run():
     import sys
 
+    # Output and errors go into one text: in the order they were written.
+    sys.stdout.reconfigure(line_buffering=True)
     mark, size = sys.stdin.buffer.readline().split()
     charts = sys.stdin.buffer.read(int(size))
     code = sys.stdin.buffer.read().decode()
