@@ -62,21 +62,21 @@ fn expected() -> impl Iterator<Item = String> {
     })
 }
 
-/// Ids at the beginning of any part of a test's name: `isolation e05_remount::holds`, `f03_f04_links`.
+/// Ids at the beginning of any part of a test's name: `isolation e05_remount::holds`, `f3_f4_links`.
 fn ids(name: &str) -> Vec<String> {
     let parts = name.split([' ', ':']);
-    let mut found: Vec<String> = parts
-        .flat_map(|part| part.split('_').take_while(|word| is_id(word)))
-        .map(str::to_owned)
-        .collect();
+    let mut found: Vec<String> = parts.flat_map(|part| part.split('_').map_while(id)).collect();
     found.dedup();
     found
 }
 
-fn is_id(word: &str) -> bool {
-    let mut letters = word.chars();
-    let first = letters.next().is_some_and(|letter| "efnrslc".contains(letter));
-    first && word.len() == 3 && letters.all(|letter| letter.is_ascii_digit())
+/// `e5` and `e05` as `e05`; `None` for a word that is no id.
+fn id(word: &str) -> Option<String> {
+    let (letter, digits) = word.split_at_checked(1)?;
+    let is_id = "efnrslc".contains(letter)
+        && (1..=2).contains(&digits.len())
+        && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_id.then(|| format!("{letter}{digits:0>2}"))
 }
 
 #[cfg(test)]
@@ -99,6 +99,7 @@ mod tests {
     fn ids_are_read_from_names() {
         assert_eq!(ids("mayfly-runtime::isolation e05_remount::e05_holds"), ["e05"]);
         assert_eq!(ids("mayfly::it r05_r11_floods"), ["r05", "r11"]);
+        assert_eq!(ids("mayfly-engine::it verbs::l7_tenants"), ["l07"]);
         assert!(ids("mayfly::it exec_e05").is_empty());
     }
 
