@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::numbers;
 use crate::protocol::{Run, Stage};
 use crate::sys::{self, PipeEnd};
 
@@ -76,9 +77,9 @@ impl<'a> Plan<'a> {
     fn become_program(&self, input: &OwnedFd, output: &OwnedFd) -> (Stage, i32) {
         const PR_SET_CHILD_SUBREAPER: usize = 36;
         let code = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
-        let _ = sys::plain(crate::numbers::SETSID, [0; 4]);
+        let _ = sys::plain(numbers::SETSID, [0; 4]);
         let _ = sys::block_signals(&[]);
-        let _ = sys::set_signal(sys::SIGPIPE, false);
+        let _ = sys::set_signal(numbers::SIGPIPE, false);
         let placed = sys::place(input.as_fd(), 0)
             .and_then(|()| sys::place(output.as_fd(), 1))
             .and_then(|()| sys::place(output.as_fd(), 2))
@@ -128,14 +129,14 @@ const KILL_ROUNDS: usize = 64;
 /// the tree cannot grow behind the search; each round finds what the last one missed.
 pub(crate) fn kill_tree(root: i32) {
     let mut found = vec![root];
-    let _ = sys::kill(root, sys::SIGSTOP);
+    let _ = sys::kill(root, numbers::SIGSTOP);
     for _ in 0..KILL_ROUNDS {
         let mut grown = false;
         let mut index = 0;
         while index < found.len() {
             for child in children(found[index]) {
                 if !found.contains(&child) {
-                    let _ = sys::kill(child, sys::SIGSTOP);
+                    let _ = sys::kill(child, numbers::SIGSTOP);
                     found.push(child);
                     grown = true;
                 }
@@ -148,7 +149,7 @@ pub(crate) fn kill_tree(root: i32) {
     }
     // The root last: until then orphans keep coming to it.
     for pid in found.into_iter().rev() {
-        let _ = sys::kill(pid, sys::SIGKILL);
+        let _ = sys::kill(pid, numbers::SIGKILL);
     }
 }
 

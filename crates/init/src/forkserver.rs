@@ -6,6 +6,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
+use crate::numbers;
 use crate::protocol::{Hello, MAX_PACKET, Prepare, Reader, WEAK_USER, Writer, fork};
 use crate::setup::{self, Failure, Fault};
 use crate::sys;
@@ -23,8 +24,8 @@ pub(crate) fn serve() -> ExitCode {
     let mut server = Server { hello: Hello::default(), parked: BTreeMap::new() };
     // Its own session, so that an interrupt at the terminal is the server's to handle; dead parked
     // processes are reaped by the kernel.
-    let _ = sys::plain(crate::numbers::SETSID, [0; 4]);
-    let _ = sys::set_signal(sys::SIGCHLD, true);
+    let _ = sys::plain(numbers::SETSID, [0; 4]);
+    let _ = sys::set_signal(numbers::SIGCHLD, true);
     let mut buffer = vec![0_u8; MAX_PACKET];
     loop {
         let (length, descriptors) = match sys::receive(channel.as_fd(), &mut buffer) {
@@ -82,7 +83,10 @@ impl Server {
             path => Some(fs::File::open(setup::path(path)).fault("control group")?),
         };
         let (pid, pidfd) = sys::clone_into(
-            sys::CLONE_NEWNS | sys::CLONE_NEWPID | sys::CLONE_NEWIPC | sys::CLONE_NEWUTS,
+            numbers::CLONE_NEWNS
+                | numbers::CLONE_NEWPID
+                | numbers::CLONE_NEWIPC
+                | numbers::CLONE_NEWUTS,
             cgroup.as_ref().map(AsFd::as_fd),
         )
         .fault("clone into new namespaces")?;
@@ -113,7 +117,7 @@ fn mount_pool(reader: &mut Reader<'_>) -> Answer {
     let mut field =
         || reader.bytes().and_then(|bytes| CString::new(bytes).ok()).ok_or_else(malformed);
     let (device, target, kind, options) = (field()?, field()?, field()?, field()?);
-    sys::mount(&device, &target, &kind, sys::MS_NOSUID | sys::MS_NODEV, &options)
+    sys::mount(&device, &target, &kind, numbers::MS_NOSUID | numbers::MS_NODEV, &options)
         .fault("mount of the pool")?;
     let root = fs::File::open(setup::path(target.as_bytes())).fault("root of the pool")?;
     Ok((Writer::new(fork::OK).finish(), Some(root.into())))
@@ -122,17 +126,17 @@ fn mount_pool(reader: &mut Reader<'_>) -> Answer {
 /// Makes a user namespace: a short-lived child is born into it, its ids are mapped, and the descriptor
 /// keeps the namespace when the child is gone.
 fn user_namespace(prepare: &Prepare) -> std::io::Result<OwnedFd> {
-    let pid = sys::clone(sys::CLONE_NEWUSER)?;
+    let pid = sys::clone(numbers::CLONE_NEWUSER)?;
     if pid == 0 {
         // Sleeps until it is killed below; dies with its parent at the latest.
         const PR_SET_PDEATHSIG: usize = 1;
-        let _ = sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize);
+        let _ = sys::prctl(PR_SET_PDEATHSIG, numbers::SIGKILL as usize);
         loop {
             std::thread::sleep(std::time::Duration::from_hours(1));
         }
     }
     let made = map_ids(pid, prepare);
-    let _ = sys::kill(pid, sys::SIGKILL);
+    let _ = sys::kill(pid, numbers::SIGKILL);
     made
 }
 

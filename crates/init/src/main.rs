@@ -7,6 +7,7 @@
 //! of the server's memory. A parked process already lives in its namespaces; it becomes a sandbox when its
 //! file systems are named. Process 1 outlives the server and the forkserver.
 
+mod calls;
 mod command;
 mod forkserver;
 mod log;

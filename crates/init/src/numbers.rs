@@ -1,4 +1,4 @@
-//! Numbers of the system calls in use, per architecture (kernel headers, `asm/unistd.h`).
+//! Numbers of the kernel: system calls per architecture (`asm/unistd.h`), flags and signals.
 
 pub(crate) use table::*;
 
@@ -103,3 +103,28 @@ pub(crate) const MOUNT_SETATTR: usize = 442;
 pub(crate) const LANDLOCK_CREATE: usize = 444;
 pub(crate) const LANDLOCK_ADD: usize = 445;
 pub(crate) const LANDLOCK_RESTRICT: usize = 446;
+
+pub(crate) const CLONE_NEWNS: u64 = 0x0002_0000;
+pub(crate) const CLONE_NEWCGROUP: u64 = 0x0200_0000;
+pub(crate) const CLONE_NEWUTS: u64 = 0x0400_0000;
+pub(crate) const CLONE_NEWIPC: u64 = 0x0800_0000;
+pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
+pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
+pub(crate) const CLONE_NEWNET: u64 = 0x4000_0000;
+pub(crate) const CLONE_PIDFD: u64 = 0x1000;
+pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+pub(crate) const MS_RDONLY: usize = 1;
+pub(crate) const MS_NOSUID: usize = 2;
+pub(crate) const MS_NODEV: usize = 4;
+pub(crate) const MS_NOEXEC: usize = 8;
+pub(crate) const MS_REMOUNT: usize = 32;
+pub(crate) const MS_BIND: usize = 4096;
+pub(crate) const MS_REC: usize = 16384;
+pub(crate) const MS_PRIVATE: usize = 1 << 18;
+
+pub(crate) const SIGKILL: i32 = 9;
+pub(crate) const SIGPIPE: i32 = 13;
+pub(crate) const SIGTERM: i32 = 15;
+pub(crate) const SIGCHLD: i32 = 17;
+pub(crate) const SIGSTOP: i32 = 19;

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::numbers;
 use crate::protocol::{
     Create, Hello, MAX_PACKET, Overlay, Prepare, Reader, WEAK_CAPABILITIES, WEAK_LANDLOCK,
     WEAK_MASKS, WEAK_NETWORK, WEAK_NEW_PRIVILEGES, WEAK_RLIMITS, WEAK_SECCOMP, Writer,
@@ -59,11 +60,12 @@ const PLACES: usize = 128;
 /// Prepares, once, what every sandbox is built from: a private mount namespace and a staging file system
 /// with places for layers, a folder of devices, a small `/sys` and masks.
 pub(crate) fn stage(hello: &Hello) -> Result<(), Failure> {
-    sys::unshare(sys::CLONE_NEWNS).fault("mount namespace of the forkserver")?;
-    sys::mount(c"none", c"/", c"", sys::MS_REC | sys::MS_PRIVATE, c"").fault("private mounts")?;
+    sys::unshare(numbers::CLONE_NEWNS).fault("mount namespace of the forkserver")?;
+    sys::mount(c"none", c"/", c"", numbers::MS_REC | numbers::MS_PRIVATE, c"")
+        .fault("private mounts")?;
     let target = text(&hello.stage)?;
     // Devices must work here, so the file system is not mounted nodev; only the forkserver sees it.
-    sys::mount(c"mayfly", &target, c"tmpfs", sys::MS_NOSUID, c"mode=0700,size=4m")
+    sys::mount(c"mayfly", &target, c"tmpfs", numbers::MS_NOSUID, c"mode=0700,size=4m")
         .fault("staging file system")?;
     std::env::set_current_dir(path(&hello.stage)).fault("staging folder")?;
     set_umask(0o022);
@@ -78,12 +80,12 @@ pub(crate) fn stage(hello: &Hello) -> Result<(), Failure> {
     set_umask(0o022);
     system_folder().fault("folder of system facts")?;
     fs::write("mask/file", b"").fault("mask")?;
-    let quiet = sys::MS_NOSUID | sys::MS_NOEXEC;
+    let quiet = numbers::MS_NOSUID | numbers::MS_NOEXEC;
     for (folder, flags) in
-        [(c"dev", quiet), (c"sys", quiet | sys::MS_NODEV), (c"mask", quiet | sys::MS_NODEV)]
+        [(c"dev", quiet), (c"sys", quiet | numbers::MS_NODEV), (c"mask", quiet | numbers::MS_NODEV)]
     {
-        sys::mount(folder, folder, c"", sys::MS_BIND, c"").fault("bind of a template")?;
-        let read_only = sys::MS_BIND | sys::MS_REMOUNT | sys::MS_RDONLY | flags;
+        sys::mount(folder, folder, c"", numbers::MS_BIND, c"").fault("bind of a template")?;
+        let read_only = numbers::MS_BIND | numbers::MS_REMOUNT | numbers::MS_RDONLY | flags;
         sys::mount(c"none", folder, c"", read_only, c"").fault("read-only template")?;
     }
     Ok(())
@@ -91,7 +93,7 @@ pub(crate) fn stage(hello: &Hello) -> Result<(), Failure> {
 
 /// Modes must not depend on the umask that the server was started with.
 fn set_umask(mask: usize) {
-    let _ = sys::plain(crate::numbers::UMASK, [mask, 0, 0, 0]);
+    let _ = sys::plain(numbers::UMASK, [mask, 0, 0, 0]);
 }
 
 fn devices() -> io::Result<()> {
@@ -146,7 +148,7 @@ pub(crate) fn park(
     namespace: Option<OwnedFd>,
 ) -> ! {
     let Ok((channel, namespace)) = keep_only(channel, namespace) else { sys::exit(1) };
-    let _ = sys::set_signal(sys::SIGCHLD, false);
+    let _ = sys::set_signal(numbers::SIGCHLD, false);
     let prepared = enter(hello, prepare);
     let mut buffer = vec![0_u8; MAX_PACKET];
     let Ok((length, mut descriptors)) = sys::receive(channel.as_fd(), &mut buffer) else {
@@ -215,9 +217,9 @@ fn enter(hello: &Hello, prepare: &Prepare) -> Result<(), Failure> {
         fs::write(path(join), b"0").fault("entering a control group")?;
     }
     if hello.weakened & WEAK_NETWORK != 0 {
-        return sys::unshare(sys::CLONE_NEWCGROUP).fault("cgroup namespace");
+        return sys::unshare(numbers::CLONE_NEWCGROUP).fault("cgroup namespace");
     }
-    sys::unshare(sys::CLONE_NEWNET | sys::CLONE_NEWCGROUP)
+    sys::unshare(numbers::CLONE_NEWNET | numbers::CLONE_NEWCGROUP)
         .fault("network and cgroup namespaces")?;
     sys::loopback_up().fault("loopback device")?;
     // Any port may be bound inside: the namespace is the sandbox's own.
@@ -267,7 +269,7 @@ fn build(
     std::env::set_current_dir("/").fault("root folder")?;
     // 5. Names and limits.
     sys::set_hostname(&create.hostname).fault("host name")?;
-    let _ = sys::plain(crate::numbers::SETSID, [0; 4]);
+    let _ = sys::plain(numbers::SETSID, [0; 4]);
     set_umask(0o022);
     if hello.weakened & WEAK_RLIMITS == 0 {
         limits(create).fault("resource limits")?;
@@ -326,11 +328,17 @@ fn mount_overlay(
         name(&overlay.upper),
         name(&overlay.work)
     );
-    let set_id = if hello.allow_setuid { 0 } else { sys::MS_NOSUID };
+    let set_id = if hello.allow_setuid { 0 } else { numbers::MS_NOSUID };
     forget_earlier_life(&overlay.work).fault("scratch folder of the overlay")?;
     let target = mount_point(&overlay.target)?;
-    sys::mount(c"overlay", &target, c"overlay", sys::MS_NODEV | set_id, &text(options.as_bytes())?)
-        .fault("overlay file system")?;
+    sys::mount(
+        c"overlay",
+        &target,
+        c"overlay",
+        numbers::MS_NODEV | set_id,
+        &text(options.as_bytes())?,
+    )
+    .fault("overlay file system")?;
     Ok(next)
 }
 
@@ -388,25 +396,25 @@ const MASKED_FOLDERS: [&CStr; 7] = [
 ];
 
 fn kernel_file_systems(hello: &Hello, create: &Create, base: u32) -> Result<(), Failure> {
-    let quiet = sys::MS_NOSUID | sys::MS_NODEV | sys::MS_NOEXEC;
+    let quiet = numbers::MS_NOSUID | numbers::MS_NODEV | numbers::MS_NOEXEC;
     let (proc, sys_folder, dev) =
         (mount_point(b"proc")?, mount_point(b"sys")?, mount_point(b"dev")?);
     sys::mount(c"proc", &proc, c"proc", quiet, c"").fault("/proc")?;
     if hello.weakened & WEAK_MASKS == 0 {
         mask()?;
         let system = c"root/proc/sys";
-        sys::mount(system, system, c"", sys::MS_BIND, c"").fault("/proc/sys")?;
-        let read_only = sys::MS_BIND | sys::MS_REMOUNT | sys::MS_RDONLY | quiet;
+        sys::mount(system, system, c"", numbers::MS_BIND, c"").fault("/proc/sys")?;
+        let read_only = numbers::MS_BIND | numbers::MS_REMOUNT | numbers::MS_RDONLY | quiet;
         sys::mount(c"none", system, c"", read_only, c"").fault("read-only /proc/sys")?;
     }
-    sys::mount(c"sys", &sys_folder, c"", sys::MS_BIND, c"").fault("/sys")?;
-    sys::mount(c"dev", &dev, c"", sys::MS_BIND, c"").fault("/dev")?;
+    sys::mount(c"sys", &sys_folder, c"", numbers::MS_BIND, c"").fault("/sys")?;
+    sys::mount(c"dev", &dev, c"", numbers::MS_BIND, c"").fault("/dev")?;
     let terminals = format!("newinstance,ptmxmode=0666,mode=0620,gid={}", base + 5);
     sys::mount(
         c"devpts",
         c"root/dev/pts",
         c"devpts",
-        sys::MS_NOSUID | sys::MS_NOEXEC,
+        numbers::MS_NOSUID | numbers::MS_NOEXEC,
         &text(terminals.as_bytes())?,
     )
     .fault("/dev/pts")?;
@@ -427,7 +435,7 @@ fn mask() -> Result<(), Failure> {
         [(MASKED_FILES.as_slice(), c"mask/file"), (MASKED_FOLDERS.as_slice(), c"mask/empty")];
     for (targets, cover) in covers {
         for target in targets {
-            match sys::mount(cover, target, c"", sys::MS_BIND, c"") {
+            match sys::mount(cover, target, c"", numbers::MS_BIND, c"") {
                 // Not every kernel has every one of them.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => result.fault("mask in /proc")?,
@@ -458,7 +466,7 @@ fn drop_rights(hello: &Hello, namespace: Option<OwnedFd>) -> Result<(), Failure>
         Ok(())
     };
     if let Some(namespace) = namespace {
-        sys::join(namespace.as_fd(), sys::CLONE_NEWUSER).fault("joining the user namespace")?;
+        sys::join(namespace.as_fd(), numbers::CLONE_NEWUSER).fault("joining the user namespace")?;
         sys::become_user(0, 0, &[]).fault("root of the user namespace")?;
     }
     if hello.weakened & WEAK_CAPABILITIES == 0 {

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::command;
 use crate::log::Log;
+use crate::numbers;
 use crate::protocol::{
     MAX_CHUNK, MAX_COMMANDS, MAX_INPUT, MAX_PACKET, MAX_RUN, Reader, Run, Stage, VERSION, Writer,
     init,
@@ -87,7 +88,7 @@ struct Supervisor {
 
 /// Serves until the sandbox is told to end and its last process is gone. Never returns.
 pub(crate) fn run(listener: OwnedFd, inside: Inside, log_bytes: u64) -> ! {
-    let _ = sys::block_signals(&[sys::SIGCHLD]);
+    let _ = sys::block_signals(&[numbers::SIGCHLD]);
     let made = (sys::event_queue(), sys::child_signals(), sys::shared_words(MAX_COMMANDS));
     let (Ok(queue), Ok(children), Ok(words)) = made else { sys::exit(1) };
     let watched = sys::watch(queue.as_fd(), listener.as_fd(), Watch::Add, READABLE, LISTENER)
@@ -294,7 +295,7 @@ impl Supervisor {
 
     fn shut_down(&mut self) {
         self.leaving = true;
-        let _ = sys::kill(-1, sys::SIGTERM);
+        let _ = sys::kill(-1, numbers::SIGTERM);
         self.reap();
     }
 

@@ -14,30 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 )]
 use crate::numbers::*;
 
-pub(crate) const CLONE_NEWNS: u64 = 0x0002_0000;
-pub(crate) const CLONE_NEWCGROUP: u64 = 0x0200_0000;
-pub(crate) const CLONE_NEWUTS: u64 = 0x0400_0000;
-pub(crate) const CLONE_NEWIPC: u64 = 0x0800_0000;
-pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
-pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
-pub(crate) const CLONE_NEWNET: u64 = 0x4000_0000;
-const CLONE_PIDFD: u64 = 0x1000;
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-pub(crate) const MS_RDONLY: usize = 1;
-pub(crate) const MS_NOSUID: usize = 2;
-pub(crate) const MS_NODEV: usize = 4;
-pub(crate) const MS_NOEXEC: usize = 8;
-pub(crate) const MS_REMOUNT: usize = 32;
-pub(crate) const MS_BIND: usize = 4096;
-pub(crate) const MS_REC: usize = 16384;
-pub(crate) const MS_PRIVATE: usize = 1 << 18;
-
-pub(crate) const SIGKILL: i32 = 9;
-pub(crate) const SIGPIPE: i32 = 13;
-pub(crate) const SIGTERM: i32 = 15;
-pub(crate) const SIGCHLD: i32 = 17;
-pub(crate) const SIGSTOP: i32 = 19;
+pub(crate) use crate::calls::{close_from, exit, join, kill, listen, place, prctl, unshare};
 
 /// Errors of the kernel as [`io::Error`].
 pub(crate) type Result<T> = io::Result<T>;
@@ -101,12 +78,12 @@ fn owned(descriptor: usize) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(RawFd::try_from(descriptor).unwrap_or(-1)) }
 }
 
-fn number(fd: BorrowedFd<'_>) -> usize {
+pub(crate) fn number(fd: BorrowedFd<'_>) -> usize {
     usize::try_from(fd.as_raw_fd()).unwrap_or(usize::MAX)
 }
 
 /// An `int` argument, its sign carried to the whole register.
-fn word(value: i32) -> usize {
+pub(crate) fn word(value: i32) -> usize {
     (value as isize).cast_unsigned()
 }
 
@@ -169,13 +146,6 @@ pub(crate) fn clone_into(
     Ok((i32::try_from(pid).unwrap_or(-1), pidfd))
 }
 
-/// Leaves at once, without running anything more.
-pub(crate) fn exit(code: i32) -> ! {
-    loop {
-        let _ = plain(EXIT_GROUP, [word(code), 0, 0, 0]);
-    }
-}
-
 /// A child that ended: its id and wait status.
 pub(crate) fn reap() -> Result<Option<(i32, i32)>> {
     const WNOHANG: usize = 1;
@@ -184,11 +154,6 @@ pub(crate) fn reap() -> Result<Option<(i32, i32)>> {
     // SAFETY: the kernel writes one int to status.
     let pid = unsafe { raw(WAIT4, [usize::MAX, pointer, WNOHANG, 0, 0, 0]) }?;
     Ok((pid != 0).then(|| (i32::try_from(pid).unwrap_or(-1), status)))
-}
-
-/// Sends a signal; negative ids name groups, -1 everyone.
-pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
-    plain(KILL, [word(pid), word(signal), 0, 0]).map(drop)
 }
 
 /// Mounts by path; `data` is the file system's own option text.
@@ -275,21 +240,6 @@ pub(crate) fn set_hostname(name: &[u8]) -> Result<()> {
     unsafe { raw(SETHOSTNAME, [name.as_ptr() as usize, name.len(), 0, 0, 0, 0]) }.map(drop)
 }
 
-/// Joins a namespace.
-pub(crate) fn join(namespace: BorrowedFd<'_>, kind: u64) -> Result<()> {
-    plain(SETNS, [number(namespace), usize::try_from(kind).unwrap_or(0), 0, 0]).map(drop)
-}
-
-/// Leaves for new namespaces.
-pub(crate) fn unshare(kinds: u64) -> Result<()> {
-    plain(UNSHARE, [usize::try_from(kinds).unwrap_or(0), 0, 0, 0]).map(drop)
-}
-
-/// A process control option with numbers only.
-pub(crate) fn prctl(option: usize, value: usize) -> Result<()> {
-    plain(PRCTL, [option, value, 0, 0]).map(drop)
-}
-
 /// Takes user, group and supplementary groups for good.
 pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     // SAFETY: pointer and count of one slice, read only.
@@ -329,19 +279,6 @@ pub(crate) fn limit(resource: usize, value: u64) -> Result<()> {
     let pair: [u64; 2] = [value, value];
     // SAFETY: the kernel reads two u64 and writes nothing (old limit is null).
     unsafe { raw(PRLIMIT64, [0, resource, pair.as_ptr() as usize, 0, 0, 0]) }.map(drop)
-}
-
-/// Closes every descriptor from this number on.
-pub(crate) fn close_from(first: u32) -> Result<()> {
-    plain(CLOSE_RANGE, [first as usize, u32::MAX as usize, 0, 0]).map(drop)
-}
-
-/// Copies a descriptor to a fixed number, kept over exec.
-pub(crate) fn place(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
-    if fd.as_raw_fd() == target {
-        return Ok(());
-    }
-    plain(DUP3, [number(fd), word(target), 0, 0]).map(drop)
 }
 
 /// A pipe: reading end, writing end; closed on exec.
@@ -422,11 +359,6 @@ pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
     // SAFETY: the kernel writes two ints.
     unsafe { raw(SOCKETPAIR, [1, SEQPACKET_CLOEXEC, 0, ends.as_mut_ptr() as usize, 0, 0]) }?;
     Ok((owned(word(ends[0])), owned(word(ends[1]))))
-}
-
-/// Lets clients connect; also makes this process the peer that they see.
-pub(crate) fn listen(socket: BorrowedFd<'_>) -> Result<()> {
-    plain(LISTEN, [number(socket), 128, 0, 0]).map(drop)
 }
 
 /// The next client.

@@ -133,10 +133,10 @@ impl Host {
             }
             let reserve = Reserve { host: self.options.reserve_bytes, ..Reserve::default() };
             Headroom::measure(self.pool.root(), &self.data)?.admit(reserve)?;
-            let folder = self.pool.make_sandbox(spec.id, spec.resources.disk_bytes())?;
-            let made = Spec::from(spec).save(folder.fd()).and_then(|()| self.boot(spec));
-            drop(folder);
-            if made.is_err() {
+            // A stopped sandbox of that id keeps its files whatever happens.
+            let is_new = self.pool.open_sandbox(spec.id).is_err();
+            let made = self.complete_and_boot(spec);
+            if made.is_err() && is_new {
                 let _ = self.pool.remove_sandbox(spec.id);
             }
             made
@@ -150,9 +150,16 @@ impl Host {
                 return Ok(());
             }
             self.pool.open_sandbox(spec.id).map(drop)?;
-            self.pool.resize_sandbox(spec.id, spec.resources.disk_bytes())?;
-            self.boot(spec)
+            self.complete_and_boot(spec)
         })
+    }
+
+    /// Makes what its folder lacks, also of one that a crash left half made, and boots it.
+    fn complete_and_boot(&self, spec: &SandboxSpec) -> Result<()> {
+        let folder = self.pool.make_sandbox(spec.id, spec.resources.disk_bytes())?;
+        Spec::from(spec).save(folder.fd())?;
+        drop(folder);
+        self.boot(spec)
     }
 
     fn boot(&self, spec: &SandboxSpec) -> Result<()> {

@@ -1,0 +1,191 @@
+//! Figures of the engine: from the call to the first output, without HTTP.
+
+mod measure;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mayfly_core::id::SandboxId;
+use mayfly_core::limits::Resources;
+use mayfly_core::ports::runtime::{Runtime, SandboxSpec};
+use mayfly_core::process::ExecRequest;
+use mayfly_core::snapshot::Source;
+use mayfly_runtime::local::{LocalRuntime, Options};
+use measure::{Limit, Times, direct, memory_available, print, print_times, samples};
+use uuid::Uuid;
+
+const ECHO: [&str; 2] = ["/bin/echo", "x"];
+
+fn main() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    runtime.block_on(figures(folder.path()));
+}
+
+async fn figures(folder: &Path) {
+    let n = samples(500);
+    let floor = direct(&ECHO, n);
+    print_times("direct exec (floor)", &floor, None, Limit::None);
+    let floor = floor.percentile(0.5);
+    let bench = Bench::open(folder, 0).await;
+    cold(&bench, "cold create to first output, nothing prepared", n, floor, Limit::Ratio(6.0))
+        .await;
+    drop(bench);
+    let bench = Bench::open(folder, 64).await;
+    bench.runtime.warmed(64).await;
+    cold(&bench, "cold create to first output, namespaces ready", n, floor, Limit::Ratio(6.0))
+        .await;
+    warm(&bench, n, floor).await;
+    throughput(&bench).await;
+    density(&bench).await;
+}
+
+struct Bench {
+    runtime: LocalRuntime,
+    source: Source,
+}
+
+impl Bench {
+    async fn open(folder: &Path, namespaces: usize) -> Self {
+        let mut options = Options::new(folder);
+        options.pool_bytes = Some(8 << 30);
+        options.namespaces = namespaces;
+        let runtime =
+            LocalRuntime::open(options).await.expect("the runtime opens; see `mayfly doctor`");
+        let source = runtime.host_source().await.expect("the host image is made");
+        Self { runtime, source }
+    }
+
+    fn spec(&self) -> SandboxSpec {
+        SandboxSpec {
+            id: SandboxId::from_uuid(Uuid::now_v7()),
+            source: self.source.clone(),
+            resources: Resources::DEFAULT,
+            user: "root".to_owned(),
+            workdir: None,
+            env: BTreeMap::new(),
+        }
+    }
+
+    async fn echo(&self, id: SandboxId) {
+        let request = ExecRequest {
+            argv: ECHO.map(str::to_owned).to_vec(),
+            title: "echo".to_owned(),
+            cwd: None,
+            env: BTreeMap::new(),
+            stdin: bytes::Bytes::new(),
+            timeout: Duration::from_secs(10),
+            max_output: 1024,
+        };
+        let outcome = self.runtime.exec(id, request).await.expect("echo runs");
+        assert_eq!(&outcome.output[..], b"x\n");
+    }
+}
+
+async fn cold(bench: &Bench, name: &str, n: usize, floor: f64, limit: Limit) {
+    let (mut first, mut destroyed) = (Times::default(), Times::default());
+    for _ in 0..n {
+        let spec = bench.spec();
+        let began = Instant::now();
+        bench.runtime.create(&spec).await.expect("create");
+        bench.echo(spec.id).await;
+        first.add(began.elapsed());
+        let began = Instant::now();
+        bench.runtime.destroy(spec.id).await.expect("destroy");
+        destroyed.add(began.elapsed());
+    }
+    print_times(name, &first, Some(floor), limit);
+    print_times(&format!("destroy ({name})"), &destroyed, None, Limit::None);
+}
+
+/// A sandbox that waits ready, as the image-warm pool keeps them: its first command, then further ones.
+async fn warm(bench: &Bench, n: usize, floor: f64) {
+    let mut first = Times::default();
+    let mut ready = Vec::new();
+    for _ in 0..n.min(200) {
+        let spec = bench.spec();
+        bench.runtime.create(&spec).await.expect("create");
+        ready.push(spec.id);
+    }
+    for id in &ready {
+        let began = Instant::now();
+        bench.echo(*id).await;
+        first.add(began.elapsed());
+    }
+    print_times("image-warm sandbox to first output", &first, Some(floor), Limit::Ratio(1.8));
+    let mut again = Times::default();
+    for _ in 0..n {
+        let began = Instant::now();
+        bench.echo(ready[0]).await;
+        again.add(began.elapsed());
+    }
+    print_times("exec in a running sandbox", &again, Some(floor), Limit::Ratio(1.5));
+    for id in ready {
+        bench.runtime.destroy(id).await.expect("destroy");
+    }
+}
+
+async fn throughput(bench: &Bench) {
+    const WORKERS: usize = 4;
+    let each = samples(400) / WORKERS;
+    let began = Instant::now();
+    futures_util::future::join_all((0..WORKERS).map(|_| async {
+        for _ in 0..each {
+            let spec = bench.spec();
+            bench.runtime.create(&spec).await.expect("create");
+            bench.echo(spec.id).await;
+            bench.runtime.destroy(spec.id).await.expect("destroy");
+        }
+    }))
+    .await;
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let rate = (WORKERS * each) as f64 / began.elapsed().as_secs_f64();
+    print(
+        "create, exec, destroy per second",
+        "1/s",
+        WORKERS * each,
+        (rate, rate),
+        None,
+        Limit::AtLeast(250.0),
+    );
+}
+
+async fn density(bench: &Bench) {
+    let n = samples(1000);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = memory_available();
+    let mut alive = Vec::new();
+    let began = Instant::now();
+    for _ in 0..n {
+        let spec = bench.spec();
+        bench.runtime.create(&spec).await.expect("create");
+        bench.echo(spec.id).await;
+        alive.push(spec.id);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a thousand")]
+    let (rate, each) =
+        (n as f64 / began.elapsed().as_secs_f64(), (before - memory_available()) / n as f64 / 1e6);
+    print("memory per living sandbox, all told", "MB", n, (each, each), None, Limit::AtMost(1.2));
+    print(
+        "creates with all earlier ones alive, per second",
+        "1/s",
+        n,
+        (rate, rate),
+        None,
+        Limit::None,
+    );
+    let alive = Arc::new(alive);
+    let mut times = Times::default();
+    for id in alive.iter().take(200) {
+        let began = Instant::now();
+        bench.echo(*id).await;
+        times.add(began.elapsed());
+    }
+    print_times("exec with 1,000 alive", &times, None, Limit::None);
+    for id in alive.iter() {
+        bench.runtime.destroy(*id).await.expect("destroy");
+    }
+}

@@ -1,0 +1,289 @@
+//! Figures of the server as its callers see it: the built binary over HTTP on loopback.
+
+mod measure;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use measure::{Limit, Times, direct, print, print_times, samples};
+use serde_json::{Value, json};
+
+const KEY: &str = "mf_key_benchmark0000000000000000000000000000000000";
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let n = samples(300);
+    // The wire runs every command in a shell, so the shell is part of the floor.
+    let floor = direct(&["/bin/sh", "-c", "/bin/echo x"], n);
+    print_times("direct exec through a shell (floor)", &floor, None, Limit::None);
+    let floor = floor.percentile(0.5);
+    binary_size();
+    let mut server = Server::start(folder.path(), 0);
+    server.report_start();
+    creates(&mut server, n, floor, "HTTP cold create to first output", Limit::Ratio(9.0));
+    running(&mut server, n, floor);
+    files(&mut server, n);
+    throughput(&server);
+    adoption(server, folder.path());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut server = Server::start(folder.path(), 64);
+    std::thread::sleep(Duration::from_secs(3));
+    creates(&mut server, n, floor, "HTTP image-warm claim to first output", Limit::Ratio(4.0));
+}
+
+fn binary_size() {
+    let size = std::fs::metadata(env!("CARGO_BIN_EXE_mayfly")).map_or(0, |file| file.len());
+    #[expect(clippy::cast_precision_loss, reason = "megabytes")]
+    let size = size as f64 / 1e6;
+    print("binary size", "MB", 1, (size, size), None, Limit::AtMost(40.0));
+}
+
+struct Server {
+    child: Child,
+    address: String,
+    client: Client,
+    ready: Duration,
+}
+
+impl Server {
+    fn start(folder: &Path, warm: u32) -> Self {
+        let began = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mayfly"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(folder)
+            .env("MAYFLY_API_KEY", KEY)
+            .env("MAYFLY_POOL_WARM", warm.to_string())
+            .env("MAYFLY_LIMITS_REQUESTS_PER_SECOND", "1000000")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("its output is a pipe");
+        BufReader::new(output).read_line(&mut line).expect("it says where it listens");
+        let ready = began.elapsed();
+        let address = line.trim().rsplit("http://").next().unwrap_or_default().to_owned();
+        let client = Client::connect(&address);
+        Self { child, address, client, ready }
+    }
+
+    fn report_start(&self) {
+        let ready = self.ready.as_secs_f64() * 1e3;
+        print("server ready after start", "ms", 1, (ready, ready), None, Limit::AtMost(150.0));
+        std::thread::sleep(Duration::from_secs(1));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+        let kib: f64 =
+            line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(f64::MAX);
+        let resident = kib / 1024.0;
+        print("server idle, resident", "MiB", 1, (resident, resident), None, Limit::AtMost(40.0));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let all = self.client.call("GET", "/api/sandbox?limit=200", None);
+        for sandbox in all["items"].as_array().into_iter().flatten() {
+            let id = sandbox["id"].as_str().unwrap_or_default();
+            self.client.call("DELETE", &format!("/api/sandbox/{id}"), None);
+        }
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// One keep-alive connection; small enough to cost nothing that counts.
+struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).expect("the server listens");
+        stream.set_nodelay(true).expect("an open socket");
+        Self { stream: BufReader::new(stream) }
+    }
+
+    fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let (status, answer) = self.raw(method, path, "application/json", body.as_bytes());
+        assert!(status < 300, "{method} {path}: {status} {}", String::from_utf8_lossy(&answer));
+        serde_json::from_slice(&answer).unwrap_or(Value::Null)
+    }
+
+    fn raw(&mut self, method: &str, path: &str, kind: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {KEY}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let request = [head.as_bytes(), body].concat();
+        self.stream.get_mut().write_all(&request).expect("the server reads");
+        let (mut status, mut length, mut chunked) = (0, 0_usize, false);
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).expect("the server answers");
+            let line = line.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            let lower = line.to_ascii_lowercase();
+            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+                status = rest[..3].parse().unwrap_or(0);
+            } else if let Some(rest) = lower.strip_prefix("content-length: ") {
+                length = rest.parse().unwrap_or(0);
+            } else if lower == "transfer-encoding: chunked" {
+                chunked = true;
+            }
+        }
+        if chunked {
+            return (status, self.chunks());
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).expect("the whole body comes");
+        (status, body)
+    }
+
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).expect("a chunk comes");
+            let length = usize::from_str_radix(line.trim(), 16).unwrap_or(0);
+            let mut chunk = vec![0; length + 2];
+            self.stream.read_exact(&mut chunk).expect("the whole chunk comes");
+            if length == 0 {
+                return body;
+            }
+            body.extend_from_slice(&chunk[..length]);
+        }
+    }
+
+    fn create(&mut self) -> String {
+        let sandbox = self.call("POST", "/api/sandbox", Some(&json!({})));
+        assert_eq!(sandbox["state"], "started", "{sandbox}");
+        sandbox["id"].as_str().expect("a sandbox has an id").to_owned()
+    }
+
+    fn echo(&mut self, id: &str) {
+        let path = format!("/toolbox/{id}/process/execute");
+        let answer = self.call("POST", &path, Some(&json!({"command": "/bin/echo x"})));
+        assert_eq!(answer["result"], "x\n");
+    }
+
+    fn delete(&mut self, id: &str) {
+        self.call("DELETE", &format!("/api/sandbox/{id}"), None);
+    }
+}
+
+fn creates(server: &mut Server, n: usize, floor: f64, name: &str, limit: Limit) {
+    let mut times = Times::default();
+    for _ in 0..n {
+        let began = Instant::now();
+        let id = server.client.create();
+        server.client.echo(&id);
+        times.add(began.elapsed());
+        server.client.delete(&id);
+    }
+    print_times(name, &times, Some(floor), limit);
+}
+
+fn running(server: &mut Server, n: usize, floor: f64) {
+    let id = server.client.create();
+    let mut times = Times::default();
+    for _ in 0..n {
+        let began = Instant::now();
+        server.client.echo(&id);
+        times.add(began.elapsed());
+    }
+    server.client.delete(&id);
+    print_times("HTTP exec in a running sandbox", &times, Some(floor), Limit::Ratio(3.5));
+}
+
+fn files(server: &mut Server, n: usize) {
+    let id = server.client.create();
+    let (mut empty, mut write, mut read) = (Times::default(), Times::default(), Times::default());
+    let content = vec![7_u8; 4096];
+    let form = multipart("/root/file", &content);
+    for _ in 0..n {
+        let began = Instant::now();
+        server.client.call("GET", &format!("/toolbox/{id}/version"), None);
+        empty.add(began.elapsed());
+        let began = Instant::now();
+        let upload = format!("/toolbox/{id}/files/bulk-upload");
+        let (status, _) =
+            server.client.raw("POST", &upload, "multipart/form-data; boundary=B", &form);
+        write.add(began.elapsed());
+        assert_eq!(status, 200, "upload");
+        let began = Instant::now();
+        let (status, body) = server.client.raw(
+            "GET",
+            &format!("/toolbox/{id}/files/download?path=/root/file"),
+            "text/plain",
+            b"",
+        );
+        read.add(began.elapsed());
+        assert_eq!((status, body.as_slice()), (200, content.as_slice()), "download");
+    }
+    server.client.delete(&id);
+    let floor = empty.percentile(0.5);
+    print_times("HTTP empty authenticated request", &empty, None, Limit::None);
+    print_times("HTTP write of 4 KiB", &write, Some(floor), Limit::Ratio(2.0));
+    print_times("HTTP read of 4 KiB", &read, Some(floor), Limit::Ratio(2.0));
+}
+
+fn multipart(path: &str, content: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "--B\r\nContent-Disposition: form-data; name=\"files[0].path\"\r\n\r\n{path}\r\n--B\r\nContent-Disposition: form-data; name=\"files[0].file\"; filename=\"f\"\r\n\r\n"
+    );
+    [head.as_bytes(), content, b"\r\n--B--\r\n"].concat()
+}
+
+fn throughput(server: &Server) {
+    const WORKERS: usize = 4;
+    let each = samples(400) / WORKERS;
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                let mut client = Client::connect(&server.address);
+                for _ in 0..each {
+                    let id = client.create();
+                    client.echo(&id);
+                    client.delete(&id);
+                }
+            });
+        }
+    });
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let rate = (WORKERS * each) as f64 / began.elapsed().as_secs_f64();
+    print(
+        "HTTP create, exec, delete per second",
+        "1/s",
+        WORKERS * each,
+        (rate, rate),
+        None,
+        Limit::AtLeast(120.0),
+    );
+}
+
+/// Kills the server with many sandboxes alive and times how long the next one needs to serve them.
+fn adoption(mut server: Server, folder: &Path) {
+    let n = samples(1000);
+    let ids: Vec<String> = (0..n).map(|_| server.client.create()).collect();
+    let _ = server.child.kill();
+    let _ = server.child.wait();
+    std::mem::forget(server);
+    let next = Server::start(folder, 0);
+    let ready = next.ready.as_secs_f64() * 1e3;
+    print("re-adoption of 1,000 sandboxes", "ms", n, (ready, ready), None, Limit::AtMost(2000.0));
+    let mut next = next;
+    next.client.echo(&ids[0]);
+    next.client.echo(&ids[n - 1]);
+    for id in &ids {
+        next.client.delete(id);
+    }
+}
