@@ -27,13 +27,12 @@ fn the_embedded_defaults_are_complete_and_valid() {
 
 #[test]
 fn every_default_has_a_comment_above_it() {
-    let mut commented = false;
+    let mut above = "";
     for line in DEFAULTS.lines() {
         if line.contains(" = ") && !line.starts_with('#') {
-            assert!(commented, "`{line}` has no comment");
-        } else {
-            commented = line.starts_with('#');
+            assert!(above.starts_with('#'), "`{line}` has no comment");
         }
+        above = line;
     }
 }
 

@@ -84,9 +84,10 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        if self.server().is_none() {
+        if !self.data().join("state.db").exists() {
             return;
         }
+        // Sandboxes outlive their server, so this starts one where none runs.
         let list = self.run(&["sandbox", "list", "--json"]).stdout;
         let list: Value = serde_json::from_slice(&list).unwrap_or_default();
         for item in list.as_array().into_iter().flatten() {
