@@ -57,4 +57,8 @@ fn e01_shows_on_a_weakened_sandbox() {
     let sandbox = bench.sandbox();
     let status = fs::read_to_string(format!("/proc/{}/status", sandbox.pid())).unwrap();
     assert!(sets(&status).iter().any(|(_, mask)| mask & !KEPT != 0), "{status}");
+    // Where set-id programs are allowed, the copy of `id` is root.
+    let Some(bench) = Bench::with("E1", |options| options.allow_setuid = true) else { return };
+    let text = set_id_program(&bench.sandbox());
+    assert!(text.contains("euid=0"), "{text}");
 }

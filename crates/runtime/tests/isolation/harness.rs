@@ -7,6 +7,7 @@ use std::fs;
 use std::future::Future;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,14 @@ use mayfly_core::limits::Resources;
 use mayfly_core::ports::files::Files;
 use mayfly_core::ports::runtime::{Runtime as _, SandboxSpec};
 use mayfly_core::process::{ExecOutcome, ExecRequest};
+use mayfly_init::protocol::{
+    WEAK_CAPABILITIES, WEAK_LANDLOCK, WEAK_MASKS, WEAK_NEW_PRIVILEGES, WEAK_SECCOMP, WEAK_USER,
+};
 use mayfly_runtime::local::cgroup::Cgroups;
 use mayfly_runtime::local::{LocalRuntime, Options};
 use sha2::Digest as _;
+
+use crate::prelude::PRELUDE;
 
 /// Layers of the host image, shared by all tests of this machine.
 const LAYERS: &str = "/tmp/mayfly-test-layers";
@@ -28,6 +34,10 @@ const PREFIX: &str = "/tmp/mayfly-test-";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Time limit of a command, unless a test says otherwise.
 pub(crate) const COMMAND: Duration = Duration::from_secs(10);
+
+/// Everything off but the namespaces of mounts, processes and network: inside is the host's root.
+pub(crate) const OPEN: u32 =
+    WEAK_USER | WEAK_SECCOMP | WEAK_LANDLOCK | WEAK_MASKS | WEAK_CAPABILITIES | WEAK_NEW_PRIVILEGES;
 
 /// A runtime with its own data directory.
 pub(crate) struct Bench {
@@ -284,11 +294,32 @@ impl Sandbox<'_> {
         self.run(&["/bin/sh", "-c", script])
     }
 
-    /// Runs a Python script, with the preamble of [`PRELUDE`].
+    /// Runs a Python script, after the [`PRELUDE`].
     #[track_caller]
     pub(crate) fn python(&self, script: &str) -> Ran {
         let whole = format!("{PRELUDE}\n{script}");
         self.run(&["/usr/bin/python3", "-I", "-c", &whole])
+    }
+
+    /// Makes a folder, and swaps it with a link to `target` as fast as it can, for as long as it lives.
+    #[track_caller]
+    pub(crate) fn swap(&self, folder: &str, target: &str) {
+        let script = format!(
+            "
+os.makedirs({folder:?} + '/sub')
+put({folder:?} + '/kept', 'inside')
+os.symlink({target:?}, {folder:?} + '.link')
+print('swapping', flush=True)
+if os.fork() == 0:
+    os.setsid()
+    for number in range(3):
+        os.close(number)
+    names = ({folder:?}.encode(), {folder:?}.encode() + b'.link')
+    while True:
+        call('renameat2', -100, names[0], -100, names[1], 2)
+"
+        );
+        assert_eq!(self.python(&script).text, "swapping\n");
     }
 
     /// Its files, from outside.
@@ -341,28 +372,91 @@ impl Sandbox<'_> {
     }
 }
 
-/// Raw system calls for scripts: `call(number, ...)` answers the result, or minus the error number.
-const PRELUDE: &str = r"
-import ctypes, os, sys, errno, socket, struct
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-def call(number, *args):
-    ctypes.set_errno(0)
-    raw = [a if isinstance(a, (bytes, ctypes.Array, type(None))) else ctypes.c_long(a) for a in args]
-    answer = _libc.syscall(ctypes.c_long(number), *raw)
-    return -ctypes.get_errno() if answer == -1 else answer
-def name(answer):
-    return errno.errorcode.get(-answer, str(answer)) if answer < 0 else 'OK'
-def attempt(what, do):
-    try:
-        answer = do()
-        print(f'{what}=OK' if answer is None else f'{what}={answer}')
-    except OSError as error:
-        print(f'{what}={errno.errorcode.get(error.errno, error.errno)}')
-def put(path, text):
-    with open(path, 'w') as file:
-        file.write(text)
-";
+/// What a script prints when nothing confines it: run on the host itself, so only for harmless attempts
+/// on what the test itself made. Shows that the attempt works where no sandbox is in the way.
+#[track_caller]
+pub(crate) fn unprotected(script: &str) -> Ran {
+    let whole = format!("{PRELUDE}\n{script}");
+    let output = Command::new("/usr/bin/python3").args(["-I", "-c", &whole]).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        text: String::from_utf8_lossy(&text).into_owned(),
+    }
+}
+
+/// A process of the host, for attacks on what is outside; killed at the end.
+pub(crate) struct Victim(Child);
+
+impl Victim {
+    pub(crate) fn start() -> Self {
+        Self(Command::new("/usr/bin/sleep").arg("60").spawn().unwrap())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    /// Waits a little for its end.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while self.is_alive() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        !self.is_alive()
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A folder of the host that attacks aim at; removed at the end.
+pub(crate) struct Bait(PathBuf);
+
+impl Bait {
+    /// Makes it, with one file `kept`.
+    pub(crate) fn new(name: &str) -> Self {
+        let path = PathBuf::from(format!("/tmp/mayfly-bait-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("kept"), "outside").unwrap();
+        fs::set_permissions(path.join("kept"), fs::Permissions::from_mode(0o640)).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Names in it that do not belong, and `kept` when it is not as it was.
+    pub(crate) fn changes(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        let kept = self.0.join("kept");
+        let same = fs::read(&kept).is_ok_and(|content| content == b"outside")
+            && fs::metadata(&kept).is_ok_and(|found| found.permissions().mode() & 0o7777 == 0o640);
+        names.retain(|name| name != "kept" || !same);
+        if !same {
+            names.push("kept".to_owned());
+        }
+        names
+    }
+}
+
+impl Drop for Bait {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
 
 /// Polls a condition, for at most two seconds.
 pub(crate) fn within(done: impl Fn() -> bool) -> bool {

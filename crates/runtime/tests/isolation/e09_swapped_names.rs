@@ -1,0 +1,98 @@
+//! E9: names that set-up and commands rely on, replaced by links before a start or during commands.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use crate::harness::{Bait, Bench, OPEN, Sandbox, rounds};
+
+/// What a hostile snapshot or an earlier life can leave where the runtime mounts.
+const TRAPS: [&str; 4] = ["proc", "sys", "dev", "usr"];
+
+/// The folder of a stopped sandbox's own files, through the one mount namespace that has it.
+fn upper(bench: &Bench, sandbox: &Sandbox<'_>) -> PathBuf {
+    let forkserver = bench.runtime().forkserver_pid().unwrap();
+    let dir = bench.dir().display();
+    PathBuf::from(format!("/proc/{forkserver}/root{dir}/pool/sandboxes/{}/upper", sandbox.id()))
+}
+
+#[test]
+fn e09_links_where_set_up_mounts_are_not_followed() {
+    let Some(bench) = Bench::open("E9") else { return };
+    let bait = Bait::new("mounts");
+    let sandbox = bench.sandbox();
+    sandbox.stop();
+    let upper = upper(&bench, &sandbox);
+    assert!(upper.join("../logs").is_dir(), "{}", upper.display());
+    for (round, target) in
+        [bait.path().to_owned(), "../../../..".into(), "/".into(), "proc".into()].iter().enumerate()
+    {
+        for name in TRAPS {
+            let place = upper.join(name);
+            let _ = fs::remove_dir_all(&place);
+            let _ = fs::remove_file(&place);
+            match round {
+                0 | 1 => symlink(target, &place).unwrap(),
+                2 => fs::write(&place, "a file").unwrap(),
+                _ => rustix::fs::mknodat(
+                    rustix::fs::CWD,
+                    &place,
+                    rustix::fs::FileType::Fifo,
+                    rustix::fs::Mode::RUSR,
+                    0,
+                )
+                .unwrap(),
+            }
+        }
+        sandbox.start().unwrap();
+        let ran = sandbox
+            .sh("stat -f -c %T /proc /sys /usr; stat -c %F /proc /sys /dev /usr | uniq; id -u");
+        assert_eq!(ran.text, "proc\ntmpfs\noverlayfs\ndirectory\n0\n", "round {round}");
+        sandbox.stop();
+        assert!(bait.changes().is_empty());
+    }
+}
+
+#[test]
+fn e09_masks_and_devices_cannot_be_replaced() {
+    const ATTEMPT: &str = "
+for path in ('/dev/null', '/dev/ptmx', '/proc/kallsyms', '/proc/bus', '/proc/sys', '/proc', '/dev', '/usr'):
+    attempt(f'remove {path}', lambda: os.rmdir(path) if path in ('/proc', '/dev', '/usr') else os.unlink(path))
+    attempt(f'rename {path}', lambda: os.rename(path, '/tmp/moved'))
+    attempt(f'cover {path}', lambda: os.rename('/etc/hostname', path))
+attempt('console', lambda: os.symlink('/etc/passwd', '/dev/console'))
+attempt('umount', lambda: call('umount2', b'/proc/kallsyms', 2))
+with open('/proc/kallsyms') as file:
+    print('read=' + ('masked' if not file.read(10) else 'shown'))
+";
+    let Some(bench) = Bench::open("E9") else { return };
+    let ran = bench.sandbox().python(ATTEMPT);
+    assert!(!ran.text.contains("=OK"), "{}", ran.text);
+    assert_eq!(ran.value("read"), "masked");
+    let Some(bench) = Bench::weakened("E9", OPEN & !mayfly_init::protocol::WEAK_MASKS) else {
+        return;
+    };
+    let ran = bench.sandbox().python(ATTEMPT);
+    assert_eq!((ran.value("umount"), ran.value("read")), ("OK", "shown"), "{}", ran.text);
+}
+
+#[test]
+fn e09_a_working_folder_swapped_during_commands_stays_inside() {
+    let Some(bench) = Bench::open("E9") else { return };
+    let bait = Bait::new("race");
+    let sandbox = bench.sandbox();
+    sandbox.swap("/tmp/work", &format!("/../../../..{}", bait.path().display()));
+    let (mut entered, mut refused) = (0, 0);
+    for _ in 0..rounds(10_000, 300) {
+        let ran = sandbox.exec(&["/bin/sh", "-c", "echo x > escaped"], |request| {
+            request.cwd = Some("/tmp/work".to_owned());
+        });
+        match ran {
+            Ok(_) => entered += 1,
+            // The link points to what does not exist inside.
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(entered > 0 && refused > 0, "no race: {entered} {refused}");
+    assert!(bait.changes().is_empty());
+}
