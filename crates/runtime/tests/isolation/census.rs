@@ -97,8 +97,3 @@ pub(crate) fn files(folder: &Path) -> BTreeSet<String> {
     }
     found
 }
-
-/// Open descriptors of a process.
-pub(crate) fn descriptors(pid: &str) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
-}
