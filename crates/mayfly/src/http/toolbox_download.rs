@@ -1,7 +1,6 @@
 //! Downloads: one file as it is, or many as one multipart answer. Files stream.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -26,6 +25,8 @@ use super::toolbox::{SignedToolbox, Toolbox};
 
 /// Most files of one download.
 const MAX_FILES: usize = 10_000;
+/// Small parts are sent together up to this many bytes.
+const PACK: usize = 64 << 10;
 /// What stays as it is in `filename*` (RFC 8187).
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -87,11 +88,21 @@ async fn bulk_download(
     let boundary = app.random_hex::<24>();
     let kind = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"))
         .expect("hex digits are visible ASCII");
-    let parts = Parts { reach, boundary, paths: body.paths.into(), open: None, ended: false };
-    let stream = stream::try_unfold(parts, async |mut parts| {
-        Ok::<_, mayfly_core::Error>(parts.next().await?.map(|chunk| (chunk, parts)))
-    });
-    let mut response = Response::new(Body::from_stream(stream));
+    let mut parts = Parts { reach, boundary, paths: body.paths.into(), open: None, ended: false };
+    let first = parts.next().await?;
+    let body = if parts.ended {
+        Body::from(first.unwrap_or_default())
+    } else {
+        let rest = stream::try_unfold((first, parts), async |(first, mut parts)| {
+            let chunk = match first {
+                Some(first) => Some(first),
+                None => parts.next().await?,
+            };
+            Ok::<_, mayfly_core::Error>(chunk.map(|chunk| (chunk, (None, parts))))
+        });
+        Body::from_stream(rest)
+    };
+    let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, kind);
     Ok(response)
 }
@@ -106,25 +117,31 @@ struct Parts {
 }
 
 impl Parts {
+    /// The next bytes: a piece of the open file, else as many small parts as fit.
     async fn next(&mut self) -> mayfly_core::Result<Option<Bytes>> {
+        let mut out = Vec::new();
         if let Some(reader) = &mut self.open {
             let chunk = reader.next().await?;
             if !chunk.is_empty() {
                 return Ok(Some(chunk));
             }
             self.open = None;
-            return Ok(Some(Bytes::from_static(b"\r\n")));
+            out.extend_from_slice(b"\r\n");
         }
-        let Some(path) = self.paths.pop_front() else {
-            let end = (!self.ended).then(|| Bytes::from(format!("--{}--\r\n", self.boundary)));
-            self.ended = true;
-            return Ok(end);
-        };
-        self.begin(&path).await.map(Some)
+        while self.open.is_none() && out.len() < PACK && !self.ended {
+            match self.paths.pop_front() {
+                Some(path) => self.begin(&path, &mut out).await,
+                None => {
+                    out.extend_from_slice(format!("--{}--\r\n", self.boundary).as_bytes());
+                    self.ended = true;
+                }
+            }
+        }
+        Ok((!out.is_empty()).then(|| out.into()))
     }
 
-    /// A part's headers, with its whole data where that is at hand.
-    async fn begin(&mut self, path: &str) -> mayfly_core::Result<Bytes> {
+    /// Appends a part's headers, with its whole data where that is at hand.
+    async fn begin(&mut self, path: &str, out: &mut Vec<u8>) {
         let opened = async {
             let mut reader = self.reach.files().read(self.reach.id(), path).await?;
             let first = if reader.size() == 0 { Bytes::new() } else { reader.next().await? };
@@ -133,44 +150,46 @@ impl Parts {
         match opened.await {
             Ok((reader, first)) => {
                 let size = reader.size();
-                let mut part = self.headers("file", path, "application/octet-stream", size);
-                part.extend_from_slice(&first);
+                self.headers(out, "file", path, "application/octet-stream", size);
+                out.extend_from_slice(&first);
                 if u64::try_from(first.len()).is_ok_and(|length| length == size) {
-                    part.extend_from_slice(b"\r\n");
+                    out.extend_from_slice(b"\r\n");
                 } else {
                     self.open = Some(reader);
                 }
-                Ok(part.into())
             }
             Err(error) => {
                 let body = download_error(&Fault::from(error));
                 let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
-                let mut part = self.headers("error", path, "application/json", length);
-                part.extend_from_slice(body.as_bytes());
-                part.extend_from_slice(b"\r\n");
-                Ok(part.into())
+                self.headers(out, "error", path, "application/json", length);
+                out.extend_from_slice(body.as_bytes());
+                out.extend_from_slice(b"\r\n");
             }
         }
     }
 
-    fn headers(&self, name: &str, path: &str, kind: &str, length: u64) -> Vec<u8> {
-        let mut text = String::new();
-        let _ = write!(
-            text,
+    fn headers(&self, out: &mut Vec<u8>, name: &str, path: &str, kind: &str, length: u64) {
+        let text = format!(
             "--{}\r\nContent-Disposition: form-data; name=\"{name}\"; {}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n",
             self.boundary,
             file_name(path)
         );
-        text.into_bytes()
+        out.extend_from_slice(text.as_bytes());
     }
 }
 
-/// `filename="…"`, or `filename*=…` where the name holds more than visible ASCII.
+/// `filename="…"`, and before it `filename*=…` where the name holds more than visible ASCII: clients that do
+/// not know that form (Python's before 0.2) read each letter of the plain one as a byte of the name.
 fn file_name(path: &str) -> String {
+    let letters: String = path
+        .bytes()
+        .map(|byte| if byte.is_ascii_control() { '_' } else { char::from(byte) })
+        .collect();
+    let plain = format!("filename=\"{}\"", letters.replace('\\', "\\\\").replace('"', "\\\""));
     if path.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        format!("filename=\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
+        plain
     } else {
-        format!("filename*=UTF-8''{}", utf8_percent_encode(path, PLAIN))
+        format!("filename*=UTF-8''{}; {plain}", utf8_percent_encode(path, PLAIN))
     }
 }
 
@@ -188,8 +207,8 @@ mod tests {
         for (path, text) in [
             ("a/b.txt", "filename=\"a/b.txt\""),
             ("a \"b\"\\c", "filename=\"a \\\"b\\\"\\\\c\""),
-            ("ü.txt", "filename*=UTF-8''%C3%BC.txt"),
-            ("a\r\nb", "filename*=UTF-8''a%0D%0Ab"),
+            ("ü.txt", "filename*=UTF-8''%C3%BC.txt; filename=\"Ã¼.txt\""),
+            ("a\r\nb", "filename*=UTF-8''a%0D%0Ab; filename=\"a__b\""),
         ] {
             assert_eq!(file_name(path), text);
         }

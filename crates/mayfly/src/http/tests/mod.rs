@@ -3,6 +3,7 @@
 mod access;
 mod errors;
 mod files;
+mod listener;
 mod process;
 mod sandboxes;
 mod signed;
