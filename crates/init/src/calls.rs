@@ -1,4 +1,4 @@
-//! System calls that take numbers only, so that nothing about them is unsafe.
+//! System calls that take numbers only, so that nothing about them is unsafe, and the types of the others.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -48,4 +48,31 @@ pub(crate) fn exit(code: i32) -> ! {
     loop {
         let _ = plain(EXIT_GROUP, [word(code), 0, 0, 0]);
     }
+}
+
+/// One event as the kernel writes it.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(target_arch = "x86_64", repr(C, packed))]
+#[cfg_attr(not(target_arch = "x86_64"), repr(C))]
+pub(crate) struct Event {
+    pub(crate) events: u32,
+    pub(crate) key: u64,
+}
+
+pub(crate) const READABLE: u32 = 1;
+pub(crate) const WRITABLE: u32 = 4;
+
+/// How a watch changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Watch {
+    Add = 1,
+    Remove = 2,
+    Change = 3,
+}
+
+/// Which end of a pipe this process keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PipeEnd {
+    Read,
+    Write,
 }

@@ -1,9 +1,8 @@
 //! Starting one command inside the sandbox, and ending it with all that descends from it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::numbers;
 use crate::protocol::{Run, Stage};
@@ -21,10 +20,14 @@ pub(crate) struct Started {
 
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Starts a command. `word` is memory shared with the child, where it leaves its stage and errno when it
-/// cannot become the program.
-pub(crate) fn start(run: &Run, null: &OwnedFd, word: &AtomicU64) -> Result<Started, (Stage, i32)> {
-    let at = |stage: Stage| move |error: std::io::Error| (stage, error.raw_os_error().unwrap_or(0));
+/// Starts a command. When it cannot become its program, that is known at once: the child shares this
+/// memory and leaves its stage and errno in it. It is reaped like any other child.
+pub(crate) fn start(
+    run: &Run,
+    null: &OwnedFd,
+    stack: &mut [u128],
+) -> Result<Started, (Stage, i32)> {
+    let at = |stage: Stage| move |error: std::io::Error| (stage, code(&error));
     let plan = Plan::new(run).ok_or((Stage::Request, 22))?;
     let (output, child_output) = sys::pipe(PipeEnd::Read).map_err(at(Stage::Fork))?;
     let (child_input, input) = if run.input {
@@ -33,30 +36,48 @@ pub(crate) fn start(run: &Run, null: &OwnedFd, word: &AtomicU64) -> Result<Start
     } else {
         (None, None)
     };
-    word.store(0, Ordering::Relaxed);
-    let pid = sys::clone(0).map_err(at(Stage::Fork))?;
-    if pid == 0 {
-        let (stage, error) =
-            plan.become_program(child_input.as_ref().unwrap_or(null), &child_output);
-        word.store((stage as u64) << 32 | u64::from(error.cast_unsigned()), Ordering::Relaxed);
-        sys::exit(127);
+    let mut failure = None;
+    let child_input = child_input.as_ref().unwrap_or(null);
+    let pid =
+        sys::vfork(stack, &mut || failure = Some(plan.become_program(child_input, &child_output)))
+            .map_err(at(Stage::Fork))?;
+    match failure {
+        Some(failure) => Err(failure),
+        None => Ok(Started { pid, output, input }),
     }
-    Ok(Started { pid, output, input })
 }
 
-/// Everything the child needs, made before it exists.
+fn code(error: &std::io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}
+
+/// A list of strings as the kernel takes it.
+struct Strings {
+    /// Keeps alive what `pointers` point at.
+    _owned: Vec<CString>,
+    pointers: Vec<*const std::ffi::c_char>,
+}
+
+impl Strings {
+    fn new(list: &[Vec<u8>]) -> Option<Self> {
+        let owned =
+            list.iter().map(|one| CString::new(one.as_slice()).ok()).collect::<Option<Vec<_>>>()?;
+        let pointers = owned.iter().map(|one| one.as_ptr()).chain([std::ptr::null()]).collect();
+        Some(Self { _owned: owned, pointers })
+    }
+}
+
+/// Everything the child needs, made before it exists: it must not allocate.
 struct Plan<'a> {
     run: &'a Run,
     cwd: CString,
     candidates: Vec<CString>,
-    strings: (Vec<CString>, Vec<CString>),
+    argv: Strings,
+    env: Strings,
 }
 
 impl<'a> Plan<'a> {
     fn new(run: &'a Run) -> Option<Self> {
-        let strings = |list: &[Vec<u8>]| {
-            list.iter().map(|one| CString::new(one.as_slice()).ok()).collect::<Option<Vec<_>>>()
-        };
         let program = run.argv.first()?;
         let candidates = if program.contains(&b'/') {
             vec![CString::new(program.as_slice()).ok()?]
@@ -69,14 +90,19 @@ impl<'a> Plan<'a> {
                 .map(|folder| CString::new([folder, b"/", program].concat()).ok())
                 .collect::<Option<Vec<_>>>()?
         };
-        let strings = (strings(&run.argv)?, strings(&run.env)?);
-        Some(Self { run, cwd: CString::new(run.cwd.as_slice()).ok()?, candidates, strings })
+        let cwd = CString::new(run.cwd.as_slice()).ok()?;
+        Some(Self {
+            run,
+            cwd,
+            candidates,
+            argv: Strings::new(&run.argv)?,
+            env: Strings::new(&run.env)?,
+        })
     }
 
     /// Runs in the child. Returns only on failure.
     fn become_program(&self, input: &OwnedFd, output: &OwnedFd) -> (Stage, i32) {
         const PR_SET_CHILD_SUBREAPER: usize = 36;
-        let code = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
         let _ = sys::plain(numbers::SETSID, [0; 4]);
         let _ = sys::block_signals(&[]);
         let _ = sys::set_signal(numbers::SIGPIPE, false);
@@ -85,17 +111,17 @@ impl<'a> Plan<'a> {
             .and_then(|()| sys::place(output.as_fd(), 2))
             .and_then(|()| sys::close_from(3));
         if let Err(error) = placed {
-            return (Stage::Fork, code(error));
+            return (Stage::Fork, code(&error));
         }
         let run = self.run;
         if (run.uid, run.gid, run.groups.len()) != (0, 0, 0)
             && let Err(error) = sys::become_user(run.uid, run.gid, &run.groups)
         {
-            return (Stage::User, code(error));
+            return (Stage::User, code(&error));
         }
         // As the user, so that a folder closed to it stays closed.
-        if let Err(error) = std::env::set_current_dir(crate::setup::path(self.cwd.as_bytes())) {
-            return (Stage::Cwd, code(error));
+        if let Err(error) = sys::enter(&self.cwd) {
+            return (Stage::Cwd, code(&error));
         }
         // Orphans below this command come to it and not to process 1, so that a kill finds them all.
         let _ = sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -106,13 +132,9 @@ impl<'a> Plan<'a> {
         const EACCES: i32 = 13;
         const ENOENT: i32 = 2;
         const ENOTDIR: i32 = 20;
-        let pointers = |strings: &[CString]| -> Vec<*const std::ffi::c_char> {
-            strings.iter().map(|one| one.as_ptr()).chain([std::ptr::null()]).collect()
-        };
-        let (argv, env) = (pointers(&self.strings.0), pointers(&self.strings.1));
         let mut answer = ENOENT;
         for candidate in &self.candidates {
-            match sys::exec(CStr::as_ref(candidate), &argv, &env).raw_os_error().unwrap_or(0) {
+            match code(&sys::exec(candidate, &self.argv.pointers, &self.env.pointers)) {
                 ENOENT | ENOTDIR => {}
                 EACCES => answer = EACCES,
                 other => return other,

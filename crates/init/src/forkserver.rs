@@ -125,19 +125,31 @@ fn mount_pool(reader: &mut Reader<'_>) -> Answer {
 
 /// Makes a user namespace: a short-lived child is born into it, its ids are mapped, and the descriptor
 /// keeps the namespace when the child is gone.
+///
+/// The sandbox's own root owns it. The kernel counts file watches, queued signals and messages of all that
+/// is inside up to the owner: if that were root, one sandbox could use up what all others and the host have.
 fn user_namespace(prepare: &Prepare) -> std::io::Result<OwnedFd> {
-    let pid = sys::clone(numbers::CLONE_NEWUSER)?;
-    if pid == 0 {
+    let born = act_as(prepare.id_base).and_then(|()| sys::clone(sys::CLONE_NEWUSER));
+    if let Ok(0) = born {
         // Sleeps until it is killed below; dies with its parent at the latest.
         const PR_SET_PDEATHSIG: usize = 1;
-        let _ = sys::prctl(PR_SET_PDEATHSIG, numbers::SIGKILL as usize);
+        let _ = sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize);
         loop {
-            std::thread::sleep(std::time::Duration::from_hours(1));
+            std::thread::sleep(std::time::Duration::from_secs(3600));
         }
     }
-    let made = map_ids(pid, prepare);
-    let _ = sys::kill(pid, numbers::SIGKILL);
+    let restored = act_as(0);
+    let pid = born?;
+    let made = restored.and_then(|()| map_ids(pid, prepare));
+    let _ = sys::kill(pid, sys::SIGKILL);
     made
+}
+
+/// Takes a user's id with every permitted capability still in effect; id 0 remains to be taken back.
+fn act_as(id: u32) -> std::io::Result<()> {
+    const KEEP: usize = usize::MAX;
+    sys::plain(crate::numbers::SETRESUID, [KEEP, id as usize, KEEP, 0])?;
+    sys::create_files_as(id)
 }
 
 fn map_ids(pid: i32, prepare: &Prepare) -> std::io::Result<OwnedFd> {

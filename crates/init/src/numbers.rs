@@ -19,6 +19,7 @@ mod table {
     pub(crate) const SETGROUPS: usize = 116;
     pub(crate) const SETRESUID: usize = 117;
     pub(crate) const SETRESGID: usize = 119;
+    pub(crate) const CHDIR: usize = 80;
     pub(crate) const SETFSUID: usize = 122;
     pub(crate) const SETFSGID: usize = 123;
     pub(crate) const CAPGET: usize = 125;
@@ -43,7 +44,6 @@ mod table {
     pub(crate) const PRLIMIT64: usize = 302;
     pub(crate) const SETNS: usize = 308;
     pub(crate) const SECCOMP: usize = 317;
-    pub(crate) const MMAP: usize = 9;
     pub(crate) const OPENAT: usize = 257;
     pub(crate) const UNLINKAT: usize = 263;
 }
@@ -65,6 +65,7 @@ mod table {
     pub(crate) const SETGROUPS: usize = 159;
     pub(crate) const SETRESUID: usize = 147;
     pub(crate) const SETRESGID: usize = 149;
+    pub(crate) const CHDIR: usize = 49;
     pub(crate) const SETFSUID: usize = 151;
     pub(crate) const SETFSGID: usize = 152;
     pub(crate) const CAPGET: usize = 90;
@@ -89,7 +90,6 @@ mod table {
     pub(crate) const PRLIMIT64: usize = 261;
     pub(crate) const SETNS: usize = 268;
     pub(crate) const SECCOMP: usize = 277;
-    pub(crate) const MMAP: usize = 222;
     pub(crate) const OPENAT: usize = 56;
     pub(crate) const UNLINKAT: usize = 35;
 }
@@ -111,6 +111,7 @@ pub(crate) const CLONE_NEWIPC: u64 = 0x0800_0000;
 pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
 pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
 pub(crate) const CLONE_NEWNET: u64 = 0x4000_0000;
+pub(crate) const CLONE_VM_VFORK: usize = 0x4100;
 pub(crate) const CLONE_PIDFD: u64 = 0x1000;
 pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 

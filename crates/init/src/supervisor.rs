@@ -29,6 +29,9 @@ const TURN: usize = 8;
 /// Bytes still taken from the pipe of a command that has ended but whose children go on writing.
 const LAST_WORDS: usize = 1 << 20;
 
+/// Stack of a child until it becomes its program, in units of 16 bytes.
+const CHILD_STACK: usize = 4096;
+
 const LISTENER: u64 = 0;
 const CHILDREN: u64 = 1;
 const CLIENT: u64 = 1 << 32;
@@ -80,7 +83,8 @@ struct Supervisor {
     clients: BTreeMap<u64, Client>,
     next_client: u64,
     commands: Vec<Option<Command>>,
-    words: &'static [std::sync::atomic::AtomicU64],
+    /// Where children begin; one at a time.
+    stack: Vec<u128>,
     buffer: Vec<u8>,
     dirty: bool,
     leaving: bool,
@@ -89,8 +93,9 @@ struct Supervisor {
 /// Serves until the sandbox is told to end and its last process is gone. Never returns.
 pub(crate) fn run(listener: OwnedFd, inside: Inside, log_bytes: u64) -> ! {
     let _ = sys::block_signals(&[numbers::SIGCHLD]);
-    let made = (sys::event_queue(), sys::child_signals(), sys::shared_words(MAX_COMMANDS));
-    let (Ok(queue), Ok(children), Ok(words)) = made else { sys::exit(1) };
+    let (Ok(queue), Ok(children)) = (sys::event_queue(), sys::child_signals()) else {
+        sys::exit(1)
+    };
     let watched = sys::watch(queue.as_fd(), listener.as_fd(), Watch::Add, READABLE, LISTENER)
         .and_then(|()| sys::watch(queue.as_fd(), children.as_fd(), Watch::Add, READABLE, CHILDREN));
     if watched.is_err() {
@@ -106,7 +111,7 @@ pub(crate) fn run(listener: OwnedFd, inside: Inside, log_bytes: u64) -> ! {
         clients: BTreeMap::new(),
         next_client: 0,
         commands: Vec::new(),
-        words,
+        stack: vec![0; CHILD_STACK],
         buffer: vec![0; MAX_PACKET],
         dirty: false,
         leaving: false,
@@ -312,7 +317,7 @@ impl Supervisor {
         if self.leaving {
             return self.refuse(key, Stage::Busy, 3);
         }
-        let started = match command::start(&run, &self.inside.null, &self.words[index]) {
+        let started = match command::start(&run, &self.inside.null, &mut self.stack) {
             Ok(started) => started,
             Err((stage, errno)) => return self.refuse(key, stage, errno),
         };
@@ -491,19 +496,11 @@ impl Supervisor {
             command.dirty = true;
             let client = command.client.take();
             let number = command.log.number();
-            let failed = self.words[index].load(std::sync::atomic::Ordering::Relaxed);
             if let Some(key) = client {
-                if failed == 0 {
-                    let packet =
-                        Writer::new(init::EXITED).u32(code.cast_unsigned()).u64(number).finish();
-                    self.answer(key, &packet);
-                    self.clients.remove(&key);
-                } else {
-                    let stage = Stage::from_u8(u8::try_from(failed >> 32).unwrap_or(0))
-                        .unwrap_or(Stage::Exec);
-                    let errno = i32::try_from(failed & 0xffff_ffff).unwrap_or(0);
-                    self.refuse(key, stage, errno);
-                }
+                let packet =
+                    Writer::new(init::EXITED).u32(code.cast_unsigned()).u64(number).finish();
+                self.answer(key, &packet);
+                self.clients.remove(&key);
             }
         }
         self.dirty = true;

@@ -14,7 +14,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 )]
 use crate::numbers::*;
 
-pub(crate) use crate::calls::{close_from, exit, join, kill, listen, place, prctl, unshare};
+pub(crate) use crate::calls::{
+    Event, PipeEnd, READABLE, WRITABLE, Watch, close_from, exit, join, kill, listen, place, prctl,
+    unshare,
+};
 
 /// Errors of the kernel as [`io::Error`].
 pub(crate) type Result<T> = io::Result<T>;
@@ -106,6 +109,58 @@ pub(crate) fn clone(flags: u64) -> Result<i32> {
     // SAFETY: without CLONE_VM the child has its own copy of everything, stack included.
     let pid = unsafe { raw(CLONE, [flags, 0, 0, 0, 0, 0]) }?;
     Ok(i32::try_from(pid).unwrap_or(-1))
+}
+
+/// Starts a child on a stack of its own in this process's memory, and waits until it has become another
+/// program or left: no page is copied. What `child` allocates is never freed, so it must not allocate.
+pub(crate) fn vfork(stack: &mut [u128], child: &mut dyn FnMut()) -> Result<i32> {
+    extern "C" fn run(child: *mut &mut dyn FnMut()) -> ! {
+        // SAFETY: points at the caller's `child`, and the caller waits until this process is done with it.
+        let child = unsafe { &mut *child };
+        child();
+        exit(127)
+    }
+    let flags = CLONE_VM_VFORK | word(SIGCHLD);
+    let top = stack.as_mut_ptr_range().end as usize;
+    let mut child = child;
+    let argument = std::ptr::from_mut(&mut child);
+    // SAFETY: the child begins on the given stack, aligned to 16 bytes, and never returns from `run`; this
+    // thread, the only one, is held by the kernel meanwhile, so nothing is shared at the same time.
+    let result = unsafe { clone_onto(flags, top, argument as usize, run as *const () as usize) };
+    answer(result).map(|pid| i32::try_from(pid).unwrap_or(-1))
+}
+
+/// # Safety
+/// As for [`vfork`], its only caller.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone_onto(flags: usize, top: usize, argument: usize, run: usize) -> isize {
+    let result: isize;
+    // SAFETY: see the caller; the parent's registers and stack are as before the instruction.
+    unsafe {
+        std::arch::asm!(
+            "syscall", "test rax, rax", "jnz 2f", "xor ebp, ebp", "mov rdi, r12", "call r13", "ud2", "2:",
+            inlateout("rax") CLONE => result,
+            in("rdi") flags, in("rsi") top, in("rdx") 0, in("r10") 0, in("r8") 0,
+            in("r12") argument, in("r13") run, lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// # Safety
+/// As for [`vfork`], its only caller.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone_onto(flags: usize, top: usize, argument: usize, run: usize) -> isize {
+    let result: isize;
+    // SAFETY: see the caller; the parent's registers and stack are as before the instruction.
+    unsafe {
+        std::arch::asm!(
+            "svc 0", "cbnz x0, 2f", "mov x29, xzr", "mov x0, x20", "blr x21", "brk 1", "2:",
+            in("x8") CLONE, inlateout("x0") flags => result,
+            in("x1") top, in("x2") 0, in("x3") 0, in("x4") 0, in("x20") argument, in("x21") run,
+        );
+    }
+    result
 }
 
 /// `fork` into namespaces and a version 2 control group; the parent also gets a pidfd.
@@ -297,13 +352,6 @@ pub(crate) fn pipe(nonblocking_end: PipeEnd) -> Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
-/// Which end of a pipe this process keeps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum PipeEnd {
-    Read,
-    Write,
-}
-
 fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
     const FIONBIO: usize = 0x5421;
     let on: i32 = 1;
@@ -385,6 +433,12 @@ const MSG_TRUNCATED: u32 = 0x20 | 0x8;
 const MAX_DESCRIPTORS: usize = 4;
 const CONTROL_HEAD: usize = 16;
 
+/// Changes the working folder.
+pub(crate) fn enter(path: &CStr) -> Result<()> {
+    // SAFETY: one NUL-terminated string, read only.
+    unsafe { raw(CHDIR, [at(path), 0, 0, 0, 0, 0]) }.map(drop)
+}
+
 /// Sends one packet made of several parts, with descriptors.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
@@ -451,18 +505,6 @@ pub(crate) fn event_queue() -> Result<OwnedFd> {
     plain(EPOLL_CREATE1, [CLOEXEC, 0, 0, 0]).map(owned)
 }
 
-/// One event as the kernel writes it.
-#[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(target_arch = "x86_64", repr(C, packed))]
-#[cfg_attr(not(target_arch = "x86_64"), repr(C))]
-pub(crate) struct Event {
-    pub(crate) events: u32,
-    pub(crate) key: u64,
-}
-
-pub(crate) const READABLE: u32 = 1;
-pub(crate) const WRITABLE: u32 = 4;
-
 /// Begins, changes (`events` as given) or, with zero events, keeps silent a watch on a descriptor.
 pub(crate) fn watch(
     queue: BorrowedFd<'_>,
@@ -475,14 +517,6 @@ pub(crate) fn watch(
     let pointer = std::ptr::from_ref(&event) as usize;
     // SAFETY: the kernel reads one event.
     unsafe { raw(EPOLL_CTL, [number(queue), change as usize, number(fd), pointer, 0, 0]) }.map(drop)
-}
-
-/// How a watch changes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Watch {
-    Add = 1,
-    Remove = 2,
-    Change = 3,
 }
 
 /// Waits for events; `timeout` in milliseconds, -1 = for ever.
@@ -559,15 +593,4 @@ pub(crate) fn landlock(
     // SAFETY: the kernel reads twelve bytes: rights and descriptor, packed.
     unsafe { raw(LANDLOCK_ADD, [number(ruleset.as_fd()), 1, rule.as_ptr() as usize, 0, 0, 0]) }?;
     plain(LANDLOCK_RESTRICT, [number(ruleset.as_fd()), 0, 0, 0]).map(drop)
-}
-
-/// A page of memory that children share with this process, as cells of one word.
-pub(crate) fn shared_words(count: usize) -> Result<&'static [std::sync::atomic::AtomicU64]> {
-    const READ_WRITE: usize = 3;
-    const SHARED_ANONYMOUS: usize = 0x21;
-    // SAFETY: a fresh anonymous mapping; nothing else lies there.
-    let address =
-        unsafe { raw(MMAP, [0, count * 8, READ_WRITE, SHARED_ANONYMOUS, usize::MAX, 0]) }?;
-    // SAFETY: the mapping is `count` zeroed words, aligned to a page, and is never unmapped.
-    Ok(unsafe { std::slice::from_raw_parts(address as *const std::sync::atomic::AtomicU64, count) })
 }

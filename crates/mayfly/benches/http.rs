@@ -23,7 +23,7 @@ fn main() {
     binary_size();
     let mut server = Server::start(folder.path(), 0);
     server.report_start();
-    creates(&mut server, n, floor, "HTTP cold create to first output", Limit::Ratio(9.0));
+    creates(&mut server, n, floor, "HTTP cold create to output and exit", Limit::Ratio(9.0));
     running(&mut server, n, floor);
     files(&mut server, n);
     throughput(&server);
@@ -31,7 +31,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut server = Server::start(folder.path(), 64);
     std::thread::sleep(Duration::from_secs(3));
-    creates(&mut server, n, floor, "HTTP image-warm claim to first output", Limit::Ratio(4.0));
+    creates(&mut server, n, floor, "HTTP image-warm claim to output and exit", Limit::Ratio(4.0));
 }
 
 fn binary_size() {
@@ -56,7 +56,7 @@ impl Server {
             .arg(folder)
             .env("MAYFLY_API_KEY", KEY)
             .env("MAYFLY_POOL_WARM", warm.to_string())
-            .env("MAYFLY_LIMITS_REQUESTS_PER_SECOND", "1000000")
+            .env("MAYFLY_SERVER_RATE", "1000000")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

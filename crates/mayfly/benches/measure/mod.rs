@@ -1,21 +1,20 @@
 //! What the benchmarks share: timing to the first byte, percentiles, one JSON line per figure.
 
-use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Times of one kind, in microseconds.
 #[derive(Debug, Default)]
-pub struct Times(Vec<f64>);
+pub(crate) struct Times(Vec<f64>);
 
 impl Times {
     /// Adds one.
-    pub fn add(&mut self, time: Duration) {
+    pub(crate) fn add(&mut self, time: Duration) {
         self.0.push(time.as_secs_f64() * 1e6);
     }
 
     /// The share `part` (0 to 1) of the times is at most this.
-    pub fn percentile(&self, part: f64) -> f64 {
+    pub(crate) fn percentile(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().saturating_sub(1);
@@ -30,14 +29,14 @@ impl Times {
     }
 
     /// Number of times.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 }
 
 /// What a figure must keep.
 #[derive(Clone, Copy, Debug)]
-pub enum Limit {
+pub(crate) enum Limit {
     /// At most this multiple of the floor.
     Ratio(f64),
     /// At most this value.
@@ -49,7 +48,8 @@ pub enum Limit {
 }
 
 /// Prints one figure as a line of JSON.
-pub fn print(
+#[expect(clippy::print_stdout, reason = "the lines are the result of a benchmark")]
+pub(crate) fn print(
     name: &str,
     unit: &str,
     n: usize,
@@ -67,8 +67,8 @@ pub fn print(
         Limit::None => ("null".to_owned(), None),
     };
     let number =
-        |value: Option<f64>| value.map_or("null".to_owned(), |value| format!("{value:.2}"));
-    let holds = holds.map_or("null".to_owned(), |holds| holds.to_string());
+        |value: Option<f64>| value.map_or_else(|| "null".to_owned(), |value| format!("{value:.2}"));
+    let holds = holds.map_or_else(|| "null".to_owned(), |holds| holds.to_string());
     println!(
         "{{\"name\":\"{name}\",\"unit\":\"{unit}\",\"n\":{n},\"p50\":{p50:.2},\"p99\":{p99:.2},\"floor\":{},\"ratio\":{},\"limit\":{bound},\"holds\":{holds}}}",
         number(floor),
@@ -77,38 +77,23 @@ pub fn print(
 }
 
 /// Prints a set of times against a floor.
-pub fn print_times(name: &str, times: &Times, floor: Option<f64>, limit: Limit) {
+pub(crate) fn print_times(name: &str, times: &Times, floor: Option<f64>, limit: Limit) {
     print(name, "us", times.count(), (times.percentile(0.5), times.percentile(0.99)), floor, limit);
 }
 
-/// From the call to the first byte of a program that is started directly: the physical floor.
-pub fn direct(argv: &[&str], n: usize) -> Times {
+/// From the call to output and exit code of a program that is started directly: the physical floor.
+pub(crate) fn direct(argv: &[&str], n: usize) -> Times {
     let mut times = Times::default();
     for _ in 0..n {
         let began = Instant::now();
-        let mut child = Command::new(argv[0])
-            .args(&argv[1..])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program of the floor is installed");
-        let mut byte = [0_u8; 1];
-        let output = child.stdout.as_mut().expect("its output is a pipe");
-        output.read_exact(&mut byte).expect("it prints something");
+        let output = Command::new(argv[0]).args(&argv[1..]).stdin(Stdio::null()).output();
         times.add(began.elapsed());
-        child.wait().expect("it ends");
+        assert_eq!(output.expect("the program of the floor is installed").stdout, b"x\n");
     }
     times
 }
 
-/// Bytes of memory that the whole machine has left.
-pub fn memory_available() -> f64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("MemAvailable")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) * 1024.0
-}
-
 /// Samples per figure: `MAYFLY_BENCH_N`, else the given number.
-pub fn samples(usual: usize) -> usize {
+pub(crate) fn samples(usual: usize) -> usize {
     std::env::var("MAYFLY_BENCH_N").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }

@@ -38,7 +38,7 @@ pub(super) async fn run(
     let mut output = Output { bytes: Vec::new(), limit: request.max_output, truncated: false };
     let whole = tokio::time::timeout(
         request.timeout.saturating_sub(begin.elapsed()),
-        converse(&sender, &mut connection, live, (&body, &request.stdin), &mut output),
+        converse(&sender, &mut connection, live, (&body, &request), &mut output),
     )
     .await;
     let Ok(ended) = whole else {
@@ -46,7 +46,7 @@ pub(super) async fn run(
             // When it cannot be said, the connection's end before that of the input says it.
             let _ = sender.send(&[init::KILL]).await;
             // Whatever it still says is of no interest; its end is.
-            let _ = collect(&mut connection, live, &mut output).await;
+            let _ = collect(&mut connection, live, &request, &mut output).await;
         };
         // A frozen one cannot answer; its command ends when it is thawed.
         let frozen = live.group.is_frozen().unwrap_or(false);
@@ -63,11 +63,11 @@ async fn converse(
     sender: &Sender,
     connection: &mut Connection,
     live: &Live,
-    (body, stdin): (&[u8], &[u8]),
+    (body, asked): (&[u8], &ExecRequest),
     output: &mut Output,
 ) -> Result<(i32, u64)> {
-    let answers = collect(connection, live, output);
-    let request = send_request(sender, body, stdin);
+    let answers = collect(connection, live, asked, output);
+    let request = send_request(sender, body, &asked.stdin);
     tokio::pin!(answers, request);
     tokio::select! {
         answer = &mut answers => answer,
@@ -187,6 +187,7 @@ async fn send_request(sender: &Sender, body: &[u8], stdin: &[u8]) -> io::Result<
 async fn collect(
     connection: &mut Connection,
     live: &Live,
+    asked: &ExecRequest,
     output: &mut Output,
 ) -> Result<(i32, u64)> {
     loop {
@@ -204,18 +205,20 @@ async fn collect(
             }
             Some(init::FAILED) => {
                 let stage = reader.u8().and_then(Stage::from_u8);
-                return Err(refusal(stage, reader.u32().unwrap_or(0).cast_signed()));
+                let errno = reader.u32().unwrap_or(0).cast_signed();
+                return Err(refusal(asked, stage, errno));
             }
             Some(_) => return Err(nonsense(live.id)),
         }
     }
 }
 
-fn refusal(stage: Option<Stage>, errno: i32) -> Error {
+fn refusal(asked: &ExecRequest, stage: Option<Stage>, errno: i32) -> Error {
     let reason = io::Error::from_raw_os_error(errno);
     match stage {
         Some(Stage::Cwd) => {
-            Error::invalid(format!("the working directory cannot be entered: {reason}"))
+            let cwd = asked.cwd.as_deref().unwrap_or("the sandbox's own");
+            Error::invalid(format!("the working directory {cwd} cannot be entered: {reason}"))
                 .with_hint("create it first, or leave `cwd` out")
         }
         Some(Stage::Exec) => Error::invalid(format!("the program cannot be run: {reason}"))

@@ -13,6 +13,7 @@ use mayfly_init::protocol::Prepare;
 
 use super::cgroup::{Cgroups, Group};
 use super::forkserver::{Forkserver, path_bytes};
+use super::live::ended;
 
 /// First host id handed out; below lie the ids of people and services.
 const FIRST_ID: u32 = 0x2000_0000;
@@ -80,12 +81,12 @@ impl Kits {
         })
     }
 
-    /// A kit: a ready one, else one made now. Those that died with their forkserver are passed over.
+    /// A kit: a ready one, else one made now. Dead ones are passed over.
     pub(super) fn take(&self) -> Result<Kit> {
         loop {
             let Some(kit) = self.shelf().ready.pop_front() else { return self.make() };
             self.changed.notify_one();
-            if kit.deaths == self.forkserver.deaths() {
+            if kit.deaths == self.forkserver.deaths() && !ended(&kit.pidfd, 0) {
                 return Ok(kit);
             }
             self.discard(&kit);

@@ -122,7 +122,8 @@ impl Live {
     }
 }
 
-fn ended(pidfd: &OwnedFd, milliseconds: u64) -> bool {
+/// Whether the process ends within this many milliseconds.
+pub(super) fn ended(pidfd: &OwnedFd, milliseconds: u64) -> bool {
     let mut polled = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
     let deadline = std::time::Duration::from_millis(milliseconds);
     let timeout = rustix::event::Timespec {

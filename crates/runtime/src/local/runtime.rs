@@ -102,6 +102,8 @@ impl Drop for LocalRuntime {
         if let Some(filler) = self.filler.take() {
             let _ = filler.join();
         }
+        // With no sandbox alive nothing of this server stays on the host but its data directory.
+        self.host.cgroups.remove_if_empty();
     }
 }
 

@@ -204,6 +204,13 @@ impl Cgroups {
         Ok(removed)
     }
 
+    /// Removes the parents when no group is left in them; a parent in use stays.
+    pub fn remove_if_empty(&self) {
+        for hierarchy in &self.inner.hierarchies {
+            let _ = hierarchy.remove_parent();
+        }
+    }
+
     /// Removes every group and the parents: nothing of ours stays in any hierarchy.
     pub fn remove_all(&self) -> Result<()> {
         self.sweep(&[])?;
