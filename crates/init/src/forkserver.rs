@@ -129,11 +129,11 @@ fn mount_pool(reader: &mut Reader<'_>) -> Answer {
 /// The sandbox's own root owns it. The kernel counts file watches, queued signals and messages of all that
 /// is inside up to the owner: if that were root, one sandbox could use up what all others and the host have.
 fn user_namespace(prepare: &Prepare) -> std::io::Result<OwnedFd> {
-    let born = act_as(prepare.id_base).and_then(|()| sys::clone(sys::CLONE_NEWUSER));
+    let born = act_as(prepare.id_base).and_then(|()| sys::clone(numbers::CLONE_NEWUSER));
     if let Ok(0) = born {
         // Sleeps until it is killed below; dies with its parent at the latest.
         const PR_SET_PDEATHSIG: usize = 1;
-        let _ = sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize);
+        let _ = sys::prctl(PR_SET_PDEATHSIG, numbers::SIGKILL as usize);
         loop {
             std::thread::sleep(std::time::Duration::from_secs(3600));
         }
@@ -141,14 +141,14 @@ fn user_namespace(prepare: &Prepare) -> std::io::Result<OwnedFd> {
     let restored = act_as(0);
     let pid = born?;
     let made = restored.and_then(|()| map_ids(pid, prepare));
-    let _ = sys::kill(pid, sys::SIGKILL);
+    let _ = sys::kill(pid, numbers::SIGKILL);
     made
 }
 
 /// Takes a user's id with every permitted capability still in effect; id 0 remains to be taken back.
 fn act_as(id: u32) -> std::io::Result<()> {
     const KEEP: usize = usize::MAX;
-    sys::plain(crate::numbers::SETRESUID, [KEEP, id as usize, KEEP, 0])?;
+    sys::plain(numbers::SETRESUID, [KEEP, id as usize, KEEP, 0])?;
     sys::create_files_as(id)
 }
 
