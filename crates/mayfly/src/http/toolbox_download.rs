@@ -129,12 +129,11 @@ impl Parts {
             out.extend_from_slice(b"\r\n");
         }
         while self.open.is_none() && out.len() < PACK && !self.ended {
-            match self.paths.pop_front() {
-                Some(path) => self.begin(&path, &mut out).await,
-                None => {
-                    out.extend_from_slice(format!("--{}--\r\n", self.boundary).as_bytes());
-                    self.ended = true;
-                }
+            if let Some(path) = self.paths.pop_front() {
+                self.begin(&path, &mut out).await;
+            } else {
+                out.extend_from_slice(format!("--{}--\r\n", self.boundary).as_bytes());
+                self.ended = true;
             }
         }
         Ok((!out.is_empty()).then(|| out.into()))
@@ -172,25 +171,41 @@ impl Parts {
         let text = format!(
             "--{}\r\nContent-Disposition: form-data; name=\"{name}\"; {}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n",
             self.boundary,
-            file_name(path)
+            part_name(path)
         );
         out.extend_from_slice(text.as_bytes());
     }
 }
 
-/// `filename="…"`, and before it `filename*=…` where the name holds more than visible ASCII: clients that do
-/// not know that form (Python's before 0.2) read each letter of the plain one as a byte of the name.
+/// `filename="…"`, or `filename*=…` where the name holds more than visible ASCII.
 fn file_name(path: &str) -> String {
-    let letters: String = path
-        .bytes()
-        .map(|byte| if byte.is_ascii_control() { '_' } else { char::from(byte) })
-        .collect();
-    let plain = format!("filename=\"{}\"", letters.replace('\\', "\\\\").replace('"', "\\\""));
-    if path.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        plain
+    if is_plain(path) {
+        format!("filename=\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
     } else {
-        format!("filename*=UTF-8''{}; {plain}", utf8_percent_encode(path, PLAIN))
+        format!("filename*=UTF-8''{}", utf8_percent_encode(path, PLAIN))
     }
+}
+
+/// The name of a part. Python clients before 0.226, and streams of later ones, read only `filename`, and
+/// through Latin-1: its bytes in that encoding are the name's UTF-8, which is what they make of it.
+fn part_name(path: &str) -> String {
+    if is_plain(path) {
+        return file_name(path);
+    }
+    let mut text = format!("{}; filename=\"", file_name(path));
+    for byte in path.bytes() {
+        match byte {
+            b'"' | b'\\' => text.extend(['\\', char::from(byte)]),
+            0..b' ' | 0x7f => text.push('_'),
+            _ => text.push(char::from(byte)),
+        }
+    }
+    text.push('"');
+    text
+}
+
+fn is_plain(path: &str) -> bool {
+    path.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Routes of downloads.
@@ -210,7 +225,21 @@ mod tests {
             ("ü.txt", "filename*=UTF-8''%C3%BC.txt; filename=\"Ã¼.txt\""),
             ("a\r\nb", "filename*=UTF-8''a%0D%0Ab; filename=\"a__b\""),
         ] {
-            assert_eq!(file_name(path), text);
+            assert_eq!(part_name(path), text);
         }
+        let odd = "ü\"\r\n漢";
+        let name = part_name(odd);
+        assert!(
+            name.starts_with("filename*=UTF-8''%C3%BC%22%0D%0A%E6%BC%A2; filename=\""),
+            "{name}"
+        );
+        // As those clients read it: UTF-8, quotes taken off, Latin-1, UTF-8 again.
+        let quoted = name.split("filename=\"").nth(1).expect("a plain name").trim_end_matches('"');
+        let latin: Vec<u8> = quoted
+            .replace("\\\"", "\"")
+            .chars()
+            .map(|letter| u8::try_from(letter).expect("Latin-1"))
+            .collect();
+        assert_eq!(String::from_utf8(latin).expect("UTF-8"), "ü\"__漢");
     }
 }
