@@ -216,6 +216,7 @@ fn enter(hello: &Hello, prepare: &Prepare) -> Result<(), Failure> {
     for join in &prepare.joins {
         fs::write(path(join), b"0").fault("entering a control group")?;
     }
+    own_templates()?;
     if hello.weakened & WEAK_NETWORK != 0 {
         return sys::unshare(numbers::CLONE_NEWCGROUP).fault("cgroup namespace");
     }
@@ -224,6 +225,21 @@ fn enter(hello: &Hello, prepare: &Prepare) -> Result<(), Failure> {
     sys::loopback_up().fault("loopback device")?;
     // Any port may be bound inside: the namespace is the sandbox's own.
     fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", b"0").fault("port range")
+}
+
+/// Lays an overlay over each template, seen by this sandbox only. Its files are then the sandbox's own:
+/// watches and locks on them reach no other sandbox. Without an upper folder nothing makes it writable.
+fn own_templates() -> Result<(), Failure> {
+    let quiet = numbers::MS_RDONLY | numbers::MS_NOSUID | numbers::MS_NOEXEC;
+    // A read-only overlay needs two layers; the second is empty.
+    for (folder, layers, flags) in [
+        (c"dev", c"lowerdir=dev:root", quiet),
+        (c"sys", c"lowerdir=sys:root", quiet | numbers::MS_NODEV),
+        (c"mask", c"lowerdir=mask:root", quiet | numbers::MS_NODEV),
+    ] {
+        sys::mount(c"overlay", folder, c"overlay", flags, layers).fault("own template")?;
+    }
+    Ok(())
 }
 
 /// What process 1 works with once its root is the sandbox's.
