@@ -40,6 +40,9 @@ const KILL_PATIENCE: u64 = 10_000;
 const ADOPTION_PATIENCE: i64 = 200;
 /// Longest wait for process 1 to write its logs down before they are read, milliseconds.
 const LOGS_PATIENCE: i64 = 200;
+/// How often, and after what pause, a full pool is asked for the space of deleted sandboxes.
+const RECLAIM_ROUNDS: u32 = 40;
+const RECLAIM_PAUSE: Duration = Duration::from_millis(25);
 /// Tries to start one sandbox while forkservers die under it.
 const BOOT_TRIES: u32 = 3;
 /// Capabilities that sandboxes keep (platform contract, section 8): `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `FSETID`,
@@ -63,6 +66,8 @@ pub(super) struct Host {
     pub(super) sockets: Sockets,
     pub(super) registry: Arc<Registry>,
     image: Mutex<Option<HostImage>>,
+    /// Whether sandboxes were deleted since the pool was last asked for their space.
+    freed: Mutex<bool>,
     /// Sandboxes that began to run and whose end must be watched.
     started: mpsc::Sender<Arc<Live>>,
 }
@@ -100,6 +105,7 @@ impl Host {
             sockets,
             registry,
             image: Mutex::new(None),
+            freed: Mutex::new(true),
             started,
         };
         for live in adopted {
@@ -131,8 +137,7 @@ impl Host {
             if self.registry.get(spec.id).is_some() {
                 return Ok(());
             }
-            let reserve = Reserve { host: self.options.reserve_bytes, ..Reserve::default() };
-            Headroom::measure(self.pool.root(), &self.data)?.admit(reserve)?;
+            self.admit()?;
             // A stopped sandbox of that id keeps its files whatever happens.
             let is_new = self.pool.open_sandbox(spec.id).is_err();
             let made = self.complete_and_boot(spec);
@@ -141,6 +146,28 @@ impl Host {
             }
             made
         })
+    }
+
+    /// Refuses what the pool or the disk has no room for. Space of deleted sandboxes comes back at the
+    /// kernel's leisure, so a full pool is asked for it first; one caller does so, others wait for him.
+    fn admit(&self) -> Result<()> {
+        let reserve = Reserve { host: self.options.reserve_bytes, ..Reserve::default() };
+        let measure = || Headroom::measure(self.pool.root(), &self.data)?.admit(reserve);
+        let mut admitted = measure();
+        if admitted.is_ok() {
+            return admitted;
+        }
+        let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..RECLAIM_ROUNDS {
+            admitted = measure();
+            if admitted.is_ok() || !*freed {
+                break;
+            }
+            self.pool.reclaim()?;
+            std::thread::sleep(RECLAIM_PAUSE);
+        }
+        *freed = false;
+        admitted
     }
 
     /// Starts a stopped sandbox, or finds it running.
@@ -256,6 +283,7 @@ impl Host {
                 self.end(&live, Duration::ZERO)?;
             }
             self.sockets.remove(id);
+            *self.freed.lock().unwrap_or_else(PoisonError::into_inner) = true;
             self.pool.remove_sandbox(id)
         })
     }

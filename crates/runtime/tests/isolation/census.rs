@@ -17,7 +17,8 @@ pub(crate) fn group_name(dir: &Path) -> String {
     })
 }
 
-/// Processes in the control groups of a data directory: number and name.
+/// Processes in the control groups of a data directory: number and name. The dead that nobody has reaped
+/// yet are none.
 pub(crate) fn processes(dir: &Path) -> Vec<(i32, String)> {
     let group = format!("/{}/", group_name(dir));
     let numbers = fs::read_dir("/proc").unwrap().flatten();
@@ -26,6 +27,10 @@ pub(crate) fn processes(dir: &Path) -> Vec<(i32, String)> {
         .filter(|pid| {
             fs::read_to_string(format!("/proc/{pid}/cgroup"))
                 .is_ok_and(|text| text.contains(&group))
+        })
+        .filter(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            !stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
         })
         .map(|pid| (pid, fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()))
         .collect()
