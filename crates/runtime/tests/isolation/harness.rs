@@ -236,9 +236,8 @@ impl Drop for Bench {
     fn drop(&mut self) {
         let left = self.take_down();
         // A panic during a panic would hide the first one.
-        if !left.is_empty() && !std::thread::panicking() {
-            panic!("{}: left behind: {left:?}", self.case);
-        }
+        let hushed = std::thread::panicking();
+        assert!(left.is_empty() || hushed, "{}: left behind: {left:?}", self.case);
     }
 }
 
