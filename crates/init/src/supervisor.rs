@@ -74,6 +74,13 @@ struct Command {
     dirty: bool,
 }
 
+impl Command {
+    /// Its end is told and nothing more can come of it.
+    fn is_over(&self) -> bool {
+        self.reported && self.output.is_none() && self.client.is_none()
+    }
+}
+
 struct Supervisor {
     queue: OwnedFd,
     listener: OwnedFd,
@@ -158,7 +165,7 @@ impl Supervisor {
             command.log.flush(&self.inside.logs);
         }
         for slot in &mut self.commands {
-            if slot.as_ref().is_some_and(|command| command.reported && command.output.is_none()) {
+            if slot.as_ref().is_some_and(Command::is_over) {
                 *slot = None;
             }
         }
@@ -442,7 +449,8 @@ impl Supervisor {
         }
     }
 
-    /// `false` when the client has to take earlier packets first.
+    /// Sends the next packet, and lets the client go after its last one; `false` when it has to take earlier
+    /// packets first.
     fn send_unsent(&mut self, index: usize) -> bool {
         let Some(Some(command)) = self.commands.get_mut(index) else { return false };
         let Some(key) = command.client else {
@@ -464,7 +472,13 @@ impl Supervisor {
             }
             Ok(()) => {
                 command.unsent.clear();
-                if std::mem::take(&mut command.paused) {
+                let resume = std::mem::take(&mut command.paused);
+                if command.reported {
+                    command.client = None;
+                    self.clients.remove(&key);
+                    self.dirty = true;
+                }
+                if resume {
                     self.resume_output(index);
                 }
                 true
@@ -494,13 +508,12 @@ impl Supervisor {
             command.reported = true;
             command.log.finish(code);
             command.dirty = true;
-            let client = command.client.take();
-            let number = command.log.number();
-            if let Some(key) = client {
-                let packet =
+            if command.client.is_some() {
+                let number = command.log.number();
+                command.unsent =
                     Writer::new(init::EXITED).u32(code.cast_unsigned()).u64(number).finish();
-                self.answer(key, &packet);
-                self.clients.remove(&key);
+                // Without room for it now, it follows when the client has taken the output.
+                self.send_unsent(index);
             }
         }
         self.dirty = true;

@@ -1,0 +1,115 @@
+//! A server on a data directory of its own, ended with the test.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Longest wait for its first answer, and for its end.
+const PATIENCE: Duration = Duration::from_secs(30);
+const KEY: &str = "mf_key_for_the_clients_0123456789abcdef";
+
+/// A running server; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    address: SocketAddr,
+    data: TempDir,
+}
+
+impl Server {
+    /// Starts the built program and waits until it listens.
+    pub(crate) fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(shared_layers(), data.path().join("layers")).unwrap();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let log = File::create(log_file(data.path())).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_mayfly"))
+            .args(["serve", "--listen", &address.to_string(), "--data-dir"])
+            .arg(data.path())
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("MAYFLY_API_KEY", KEY)
+            .env("MAYFLY_POOL_NAMESPACES", "4")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut server = Self { child, address, data };
+        server.wait_until_it_listens();
+        server
+    }
+
+    /// Where clients reach it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/api", self.address)
+    }
+
+    /// An API key that it takes.
+    pub(crate) fn key(&self) -> &'static str {
+        KEY
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(log_file(self.data.path())).unwrap_or_default()
+    }
+
+    /// Asks it to end, and fails when it does not end well.
+    pub(crate) fn stop(mut self) {
+        self.terminate();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "the server ended with {status}\n{}", self.log());
+    }
+
+    fn wait_until_it_listens(&mut self) {
+        let start = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the server ended with {status} instead of starting\n{}", self.log());
+            }
+            assert!(start.elapsed() < PATIENCE, "the server does not listen\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends the signal and waits for the end, or kills it when that takes too long.
+    fn terminate(&mut self) {
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if start.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing to do after `stop`; after a failed check the sandboxes are still there, and go with it.
+        self.terminate();
+        let _ = self.child.wait();
+    }
+}
+
+fn log_file(data: &Path) -> PathBuf {
+    data.join("test.log")
+}
+
+/// The layers of the host's image are the same for every server, and making them takes a second.
+fn shared_layers() -> PathBuf {
+    let folder = std::env::temp_dir().join("mayfly-test-layers");
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.unwrap_or_else(|error| panic!("make {}: {error}", folder.display()));
+    folder
+}
