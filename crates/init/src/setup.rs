@@ -72,22 +72,16 @@ pub(crate) fn stage(hello: &Hello) -> Result<(), Failure> {
     for place in 0..PLACES {
         fs::create_dir(format!("{place}")).fault("staging places")?;
     }
-    for folder in ["root", "dev", "dev/pts", "dev/shm", "mask", "mask/empty"] {
+    for folder in
+        ["root", "own", "own/dev", "own/dev/pts", "own/dev/shm", "own/mask", "own/mask/empty"]
+    {
         fs::create_dir(folder).fault("staging folders")?;
     }
     set_umask(0);
     devices().fault("device nodes")?;
     set_umask(0o022);
     system_folder().fault("folder of system facts")?;
-    fs::write("mask/file", b"").fault("mask")?;
-    let quiet = numbers::MS_NOSUID | numbers::MS_NOEXEC;
-    for (folder, flags) in
-        [(c"dev", quiet), (c"sys", quiet | numbers::MS_NODEV), (c"mask", quiet | numbers::MS_NODEV)]
-    {
-        sys::mount(folder, folder, c"", numbers::MS_BIND, c"").fault("bind of a template")?;
-        let read_only = numbers::MS_BIND | numbers::MS_REMOUNT | numbers::MS_RDONLY | flags;
-        sys::mount(c"none", folder, c"", read_only, c"").fault("read-only template")?;
-    }
+    fs::write("own/mask/file", b"").fault("mask")?;
     Ok(())
 }
 
@@ -98,21 +92,21 @@ fn set_umask(mask: usize) {
 
 fn devices() -> io::Result<()> {
     for (name, minor) in [
-        (c"dev/null", 3),
-        (c"dev/zero", 5),
-        (c"dev/full", 7),
-        (c"dev/random", 8),
-        (c"dev/urandom", 9),
+        (c"own/dev/null", 3),
+        (c"own/dev/zero", 5),
+        (c"own/dev/full", 7),
+        (c"own/dev/random", 8),
+        (c"own/dev/urandom", 9),
     ] {
         sys::device(name, 1, minor)?;
     }
-    sys::device(c"dev/tty", 5, 0)?;
+    sys::device(c"own/dev/tty", 5, 0)?;
     for (target, name) in [
-        ("pts/ptmx", "dev/ptmx"),
-        ("/proc/self/fd", "dev/fd"),
-        ("/proc/self/fd/0", "dev/stdin"),
-        ("/proc/self/fd/1", "dev/stdout"),
-        ("/proc/self/fd/2", "dev/stderr"),
+        ("pts/ptmx", "own/dev/ptmx"),
+        ("/proc/self/fd", "own/dev/fd"),
+        ("/proc/self/fd/0", "own/dev/stdin"),
+        ("/proc/self/fd/1", "own/dev/stdout"),
+        ("/proc/self/fd/2", "own/dev/stderr"),
     ] {
         std::os::unix::fs::symlink(target, name)?;
     }
@@ -129,7 +123,7 @@ fn system_folder() -> io::Result<()> {
         "kernel/mm/transparent_hugepage/enabled",
         "kernel/mm/transparent_hugepage/hpage_pmd_size",
     ] {
-        let copy = Path::new("sys").join(name);
+        let copy = Path::new("own/sys").join(name);
         if let Some(folder) = copy.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -137,7 +131,7 @@ fn system_folder() -> io::Result<()> {
             fs::write(copy, content)?;
         }
     }
-    fs::create_dir_all("sys/fs/cgroup")
+    fs::create_dir_all("own/sys/fs/cgroup")
 }
 
 /// Waits, inside new namespaces, for the request that makes a sandbox of this process. Never returns.
@@ -227,19 +221,12 @@ fn enter(hello: &Hello, prepare: &Prepare) -> Result<(), Failure> {
     fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", b"0").fault("port range")
 }
 
-/// Lays an overlay over each template, seen by this sandbox only. Its files are then the sandbox's own:
+/// Lays an overlay over the templates, seen by this sandbox only. Their files are then the sandbox's own:
 /// watches and locks on them reach no other sandbox. Without an upper folder nothing makes it writable.
 fn own_templates() -> Result<(), Failure> {
-    let quiet = numbers::MS_RDONLY | numbers::MS_NOSUID | numbers::MS_NOEXEC;
+    let flags = numbers::MS_RDONLY | numbers::MS_NOSUID | numbers::MS_NOEXEC;
     // A read-only overlay needs two layers; the second is empty.
-    for (folder, layers, flags) in [
-        (c"dev", c"lowerdir=dev:root", quiet),
-        (c"sys", c"lowerdir=sys:root", quiet | numbers::MS_NODEV),
-        (c"mask", c"lowerdir=mask:root", quiet | numbers::MS_NODEV),
-    ] {
-        sys::mount(c"overlay", folder, c"overlay", flags, layers).fault("own template")?;
-    }
-    Ok(())
+    sys::mount(c"overlay", c"own", c"overlay", flags, c"lowerdir=own:root").fault("own templates")
 }
 
 /// What process 1 works with once its root is the sandbox's.
@@ -423,8 +410,8 @@ fn kernel_file_systems(hello: &Hello, create: &Create, base: u32) -> Result<(), 
         let read_only = numbers::MS_BIND | numbers::MS_REMOUNT | numbers::MS_RDONLY | quiet;
         sys::mount(c"none", system, c"", read_only, c"").fault("read-only /proc/sys")?;
     }
-    sys::mount(c"sys", &sys_folder, c"", numbers::MS_BIND, c"").fault("/sys")?;
-    sys::mount(c"dev", &dev, c"", numbers::MS_BIND, c"").fault("/dev")?;
+    sys::mount(c"own/sys", &sys_folder, c"", numbers::MS_BIND, c"").fault("/sys")?;
+    sys::mount(c"own/dev", &dev, c"", numbers::MS_BIND, c"").fault("/dev")?;
     let terminals = format!("newinstance,ptmxmode=0666,mode=0620,gid={}", base + 5);
     sys::mount(
         c"devpts",
@@ -447,8 +434,10 @@ fn owner_of_folder() -> Result<u32, Failure> {
 }
 
 fn mask() -> Result<(), Failure> {
-    let covers =
-        [(MASKED_FILES.as_slice(), c"mask/file"), (MASKED_FOLDERS.as_slice(), c"mask/empty")];
+    let covers = [
+        (MASKED_FILES.as_slice(), c"own/mask/file"),
+        (MASKED_FOLDERS.as_slice(), c"own/mask/empty"),
+    ];
     for (targets, cover) in covers {
         for target in targets {
             match sys::mount(cover, target, c"", numbers::MS_BIND, c"") {
