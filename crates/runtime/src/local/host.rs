@@ -92,6 +92,7 @@ impl Host {
         let adopted = adopt(&sockets, &pool, &cgroups);
         let slots: Vec<u32> = adopted.iter().map(|live| live.slot).collect();
         cgroups.sweep(&slots)?;
+        remove_half_made(&pool)?;
         let registry = Arc::new(Registry::default());
         let kits = Kits::new(Arc::clone(&forkserver), cgroups.clone(), options.namespaces, slots);
         let host = Self {
@@ -338,6 +339,16 @@ impl Host {
         }
         Ok(folder)
     }
+}
+
+/// Removes folders of sandboxes whose making was cut off before anything could run in them.
+fn remove_half_made(pool: &Pool) -> Result<()> {
+    for id in pool.sandboxes()? {
+        if pool.open_sandbox(id).is_ok_and(|folder| Spec::is_missing(folder.fd())) {
+            pool.remove_sandbox(id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Finds running sandboxes by their sockets. A socket that nobody answers on is removed: its sandbox is

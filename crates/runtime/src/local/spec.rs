@@ -58,6 +58,12 @@ impl Spec {
         })
     }
 
+    /// Whether none was ever written: the folder was left half made.
+    pub(super) fn is_missing(folder: impl AsFd) -> bool {
+        let answer = rustix::fs::fgetxattr(folder, ATTRIBUTE, &mut [0_u8; 0][..]);
+        answer == Err(rustix::io::Errno::NODATA)
+    }
+
     /// Reads it back.
     pub(super) fn load(folder: impl AsFd) -> Result<Self> {
         let mut buffer = vec![0_u8; MAX_SPEC];

@@ -3,11 +3,16 @@
 //!
 //! `MAYFLY_TEST_SEED` repeats a run, `MAYFLY_TEST_SCALE=full` kills 200 times instead of 10.
 
+#[cfg(test)]
 #[path = "../isolation/census.rs"]
 mod census;
+#[cfg(test)]
 mod dice;
+#[cfg(test)]
 mod load;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
 mod server;
 
 #[cfg(test)]

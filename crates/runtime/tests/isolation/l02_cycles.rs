@@ -94,7 +94,9 @@ fn l02_failures_leave_nothing_either() {
             // Parked processes, before they became sandboxes.
             1 => {
                 let parked = census::processes(bench.dir());
-                parked.iter().for_each(|(pid, _)| kill(*pid));
+                for (pid, _) in &parked {
+                    kill(*pid);
+                }
                 assert!(within(|| {
                     let alive = census::processes(bench.dir());
                     !parked.iter().any(|dead| alive.contains(dead))

@@ -70,7 +70,7 @@ fn r02_page_cache_is_given_back_instead_of_killing() {
     let megabytes = rounds(1500, 150);
     let ran = sandbox.exec(
         &["/bin/dd", "if=/dev/zero", "of=/var/hog", "bs=1M", &format!("count={megabytes}")],
-        |request| request.timeout = std::time::Duration::from_secs(60),
+        |request| request.timeout = std::time::Duration::from_mins(1),
     );
     assert_eq!(ran.unwrap().exit_code, 0);
     assert_eq!(sandbox.run(&["/bin/true"]).code, 0);

@@ -21,7 +21,7 @@ fn r09_many_small_files_come_and_go() {
             out.write('small')",
         count / 1000
     );
-    let patience = Duration::from_secs(600);
+    let patience = Duration::from_mins(10);
     let made =
         many.exec(&["/usr/bin/python3", "-I", "-c", &format!("import os\n{script}")], |request| {
             request.timeout = patience;
