@@ -12,12 +12,6 @@ mod c05_doctor;
 #[cfg(test)]
 mod c06_limits;
 #[cfg(test)]
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "all of it is test code, also outside of the test functions"
-)]
-
 mod census;
 #[cfg(test)]
 mod e01_capabilities;
