@@ -271,10 +271,20 @@ impl Host {
 
     /// Ends all processes; the folder stays.
     pub(super) fn stop(&self, id: SandboxId, grace: Duration) -> Result<()> {
-        self.registry.exclusively(id, || match self.registry.get(id) {
-            Some(live) => self.end(&live, grace),
-            None => Ok(()),
+        self.registry.exclusively(id, || {
+            let Some(live) = self.registry.get(id) else { return Ok(()) };
+            self.end(&live, grace)?;
+            end_logs(&self.pool, id);
+            Ok(())
         })
+    }
+
+    /// Clears away after a process 1 that ended unasked.
+    pub(super) fn mourn(&self, live: &Arc<Live>) -> Result<()> {
+        let _ = live.group.kill();
+        self.bury(live)?;
+        end_logs(&self.pool, live.id);
+        Ok(())
     }
 
     /// Ends it and deletes what is left of it.
@@ -318,7 +328,7 @@ impl Host {
     }
 
     /// Clears away what a dead process 1 leaves on the host.
-    pub(super) fn bury(&self, live: &Arc<Live>) -> Result<()> {
+    fn bury(&self, live: &Arc<Live>) -> Result<()> {
         if self.registry.remove(live) {
             self.sockets.remove(live.id);
             live.group.remove()?;
@@ -338,6 +348,13 @@ impl Host {
             let _ = super::init::understands(&socket, LOGS_PATIENCE);
         }
         Ok(folder)
+    }
+}
+
+/// Commands of a sandbox that ended are over, also those that nobody could report.
+fn end_logs(pool: &Pool, id: SandboxId) {
+    if let Ok(folder) = pool.open_sandbox(id).and_then(|folder| folder.part(Part::Logs)) {
+        super::logs::end_all(&folder);
     }
 }
 
@@ -378,7 +395,10 @@ fn adopt(sockets: &Sockets, pool: &Pool, cgroups: &Cgroups) -> Vec<Live> {
         });
         match found {
             Some(live) => adopted.push(live),
-            None => sockets.remove(id),
+            None => {
+                sockets.remove(id);
+                end_logs(pool, id);
+            }
         }
     }
     adopted

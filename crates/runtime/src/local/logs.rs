@@ -14,6 +14,9 @@ use rustix::fs::{Dir, Mode, OFlags};
 
 /// Longest title that is read back.
 const MAX_TITLE: u64 = 4096;
+/// Exit code of what was killed, and its place in a log.
+const KILLED: i32 = 137;
+const EXIT_AT: u64 = 8;
 /// Most logs listed; init keeps fewer.
 const MAX_LISTED: usize = 1024;
 
@@ -44,6 +47,20 @@ pub(super) fn read(folder: &OwnedFd, number: u64, offset: u64, max: usize) -> Re
         .map_err(|error| Error::internal(format!("log {number} could not be read"), error))?;
     bytes.truncate(read);
     Ok(Bytes::from(bytes))
+}
+
+/// Notes that commands without an end were killed: their sandbox ended with them.
+pub(super) fn end_all(folder: &OwnedFd) {
+    for log in list(folder).unwrap_or_default() {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        if log.exit_code.is_none()
+            && let Ok(file) =
+                rustix::fs::openat(folder, log.process.to_string(), flags, Mode::empty())
+        {
+            // On a full disk the end stays unknown.
+            let _ = File::from(file).write_all_at(&KILLED.to_le_bytes(), EXIT_AT);
+        }
+    }
 }
 
 struct Opened {

@@ -149,8 +149,7 @@ async fn watch(host: Arc<Host>, live: Arc<Live>, gone: mpsc::Sender<Exit>) {
             Ok(kills) if kills > 0 => "out of memory: process 1 was killed",
             _ => "process 1 of the sandbox ended unexpectedly",
         };
-        let _ = live.group.kill();
-        host.bury(&live)?;
+        host.mourn(&live)?;
         Ok(Exit { id: live.id, reason: reason.to_owned() })
     })
     .await;

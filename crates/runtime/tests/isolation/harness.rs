@@ -119,7 +119,13 @@ impl Bench {
 
     /// Closes the runtime, if it is open, and opens it again over the same state, as a new server would.
     pub(crate) fn reopen(&mut self) {
+        self.reopen_after(|| {});
+    }
+
+    /// As [`Bench::reopen`]; something happens while no server runs.
+    pub(crate) fn reopen_after(&mut self, meanwhile: impl FnOnce()) {
         assert!(self.close(), "{}: the forkserver outlives its runtime", self.case);
+        meanwhile();
         let opened = self.wait(LocalRuntime::open(self.options.clone()));
         self.runtime = Some(opened.unwrap_or_else(|error| {
             panic!("{}: the runtime does not open: {error} {:?} {error:?}", self.case, error.hint())

@@ -95,6 +95,51 @@ fn l01_output_while_no_server_runs_is_kept() {
 }
 
 #[test]
+fn l01_commands_cut_off_with_their_sandbox_are_over() {
+    let Some(mut bench) = Bench::open("L1") else { return };
+    let kill = |pid| {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    };
+    for way in ["stop", "kill", "kill without a server"] {
+        let spec = bench.spec();
+        let id = spec.id;
+        bench.sandbox_of(spec);
+        // The shell ends, and with it the call; a second command is left by its caller.
+        bench.wait(async {
+            let request = mayfly_core::process::ExecRequest {
+                argv: ["/bin/sh", "-c", "echo begun; sleep 100"].map(str::to_owned).to_vec(),
+                title: "long".to_owned(),
+                cwd: None,
+                env: std::collections::BTreeMap::new(),
+                stdin: bytes::Bytes::new(),
+                timeout: crate::harness::COMMAND,
+                max_output: 1 << 20,
+            };
+            let left = bench.runtime().exec(id, request);
+            assert!(tokio::time::timeout(Duration::from_millis(40), left).await.is_err());
+        });
+        let code = || {
+            let logs = bench.wait(bench.runtime().logs(id)).unwrap();
+            logs.iter().find(|log| log.title == "long").unwrap().exit_code
+        };
+        assert!(within(|| code().is_none() && seen(&bench, id).is_some()), "it runs");
+        let pid = bench.runtime().inspect(id).unwrap().0;
+        match way {
+            "stop" => bench.wait(bench.runtime().stop(id, Duration::ZERO)).unwrap(),
+            "kill" => {
+                kill(pid);
+                assert_eq!(bench.wait(bench.runtime().next_exit()).id, id);
+            }
+            _ => bench.reopen_after(|| kill(pid)),
+        }
+        let logs = bench.wait(bench.runtime().logs(id)).unwrap();
+        let log = logs.iter().find(|log| log.title == "long").unwrap();
+        assert_eq!((log.exit_code, log.size), (Some(137), 6), "{way}");
+    }
+}
+
+#[test]
 fn l01_a_sandbox_too_busy_to_answer_is_found_all_the_same() {
     let Some(mut bench) = Bench::with("L1", |options| options.ceilings.pids = 500) else { return };
     let spec = bench.spec();
