@@ -1,12 +1,13 @@
 //! A server on a data directory of its own, ended with the test.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longest wait for its first answer, and for its end.
@@ -24,7 +25,8 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the built program and waits until it listens.
     pub(crate) fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
+        let private = Permissions::from_mode(0o700);
+        let data = tempfile::Builder::new().permissions(private).tempdir().unwrap();
         std::os::unix::fs::symlink(shared_layers(), data.path().join("layers")).unwrap();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -61,11 +63,21 @@ impl Server {
         std::fs::read_to_string(log_file(self.data.path())).unwrap_or_default()
     }
 
-    /// Asks it to end, and fails when it does not end well.
+    /// Asks it to end, and fails when it does not end well or its storage pool stays.
     pub(crate) fn stop(mut self) {
         self.terminate();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "the server ended with {status}\n{}", self.log());
+        let pools = loop_devices(self.data.path());
+        assert!(pools.is_empty(), "the server left {pools:?}\n{}", self.log());
+    }
+
+    /// Runs `mayfly sandbox` against it; what it prints.
+    fn sandbox(&self, arguments: &[&str]) -> Vec<u8> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.data.path());
+        command.env("MAYFLY_URL", format!("http://{}", self.address)).env("MAYFLY_API_KEY", KEY);
+        command.arg("sandbox").args(arguments).output().map(|done| done.stdout).unwrap_or_default()
     }
 
     fn wait_until_it_listens(&mut self) {
@@ -81,8 +93,10 @@ impl Server {
 
     /// Sends the signal and waits for the end, or kills it when that takes too long.
     fn terminate(&mut self) {
-        let pid = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let pid = self.child.id().to_string();
+            let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        }
         let start = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
             if start.elapsed() > PATIENCE {
@@ -96,10 +110,27 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing to do after `stop`; after a failed check the sandboxes are still there, and go with it.
+        // After a failed check there are sandboxes left, and they outlive their server.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let list = self.sandbox(&["list", "--json"]);
+            let list: Value = serde_json::from_slice(&list).unwrap_or_default();
+            for item in list.as_array().into_iter().flatten() {
+                self.sandbox(&["rm", item["id"].as_str().unwrap_or_default()]);
+            }
+        }
         self.terminate();
         let _ = self.child.wait();
     }
+}
+
+/// Loop devices whose file lies in a folder.
+fn loop_devices(folder: &Path) -> Vec<PathBuf> {
+    let devices = std::fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path());
+    let is_in = |device: &PathBuf| {
+        std::fs::read_to_string(device.join("loop/backing_file"))
+            .is_ok_and(|file| Path::new(&file).starts_with(folder))
+    };
+    devices.filter(is_in).collect()
 }
 
 fn log_file(data: &Path) -> PathBuf {
