@@ -142,7 +142,11 @@ pub(crate) fn park(
     namespace: Option<OwnedFd>,
 ) -> ! {
     let Ok((channel, namespace)) = keep_only(channel, namespace) else { sys::exit(1) };
-    let _ = sys::set_signal(numbers::SIGCHLD, false);
+    // What the server's own parent ignored (a `nohup`) is not ignored inside. Commands reset SIGPIPE, which
+    // this program itself must go on ignoring.
+    for signal in (1..=64).filter(|signal| *signal != numbers::SIGPIPE) {
+        let _ = sys::set_signal(signal, false);
+    }
     let prepared = enter(hello, prepare);
     let mut buffer = vec![0_u8; MAX_PACKET];
     let Ok((length, mut descriptors)) = sys::receive(channel.as_fd(), &mut buffer) else {

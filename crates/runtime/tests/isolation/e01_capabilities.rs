@@ -42,6 +42,8 @@ fn e01_no_process_holds_a_capability_over_the_host() {
         assert!(status.contains("NoNewPrivs:\t1"), "{status}");
         assert!(status.contains("Seccomp:\t2"), "{status}");
     }
+    // Nothing is handed down from how the server was started.
+    assert!(inside.text.contains("SigIgn:\t0000000000000000"), "{}", inside.text);
     // Root inside is nobody outside, and its capabilities belong to a user namespace of its own.
     assert!(sandbox.root_id() >= 65_536);
     let space = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
