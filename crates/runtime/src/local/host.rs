@@ -135,7 +135,7 @@ impl Host {
     /// Makes and starts a sandbox, or finds it running.
     pub(super) fn create(&self, spec: &SandboxSpec) -> Result<()> {
         self.registry.exclusively(spec.id, || {
-            if self.registry.get(spec.id).is_some() {
+            if self.is_running(spec.id)? {
                 return Ok(());
             }
             self.admit()?;
@@ -174,7 +174,7 @@ impl Host {
     /// Starts a stopped sandbox, or finds it running.
     pub(super) fn start(&self, spec: &SandboxSpec) -> Result<()> {
         self.registry.exclusively(spec.id, || {
-            if self.registry.get(spec.id).is_some() {
+            if self.is_running(spec.id)? {
                 return Ok(());
             }
             self.pool.open_sandbox(spec.id).map(drop)?;
@@ -279,12 +279,26 @@ impl Host {
         })
     }
 
-    /// Clears away after a process 1 that ended unasked.
-    pub(super) fn mourn(&self, live: &Arc<Live>) -> Result<()> {
-        let _ = live.group.kill();
-        self.bury(live)?;
-        end_logs(&self.pool, live.id);
-        Ok(())
+    /// Clears away after a process 1 that ended unasked; `false` when a verb has done it already.
+    pub(super) fn mourn(&self, live: &Arc<Live>) -> Result<bool> {
+        self.registry.exclusively(live.id, || self.clear_dead(live))
+    }
+
+    fn clear_dead(&self, live: &Arc<Live>) -> Result<bool> {
+        let ours = self.bury(live)?;
+        if ours {
+            end_logs(&self.pool, live.id);
+        }
+        Ok(ours)
+    }
+
+    /// Whether it runs; one that died a moment ago is cleared away first.
+    fn is_running(&self, id: SandboxId) -> Result<bool> {
+        match self.registry.get(id) {
+            Some(live) if live.is_alive() => Ok(true),
+            Some(dead) => self.clear_dead(&dead).map(|_| false),
+            None => Ok(false),
+        }
     }
 
     /// Ends it and deletes what is left of it.
@@ -318,7 +332,7 @@ impl Host {
                 .with_hint("a process of it is stuck in the kernel; try again later"));
             }
         }
-        self.bury(live)
+        self.bury(live).map(drop)
     }
 
     fn ask_to_end(&self, id: SandboxId) -> bool {
@@ -327,14 +341,17 @@ impl Host {
         rustix::net::send(&socket, &packet, rustix::net::SendFlags::NOSIGNAL).is_ok()
     }
 
-    /// Clears away what a dead process 1 leaves on the host.
-    fn bury(&self, live: &Arc<Live>) -> Result<()> {
-        if self.registry.remove(live) {
+    /// Clears away what a dead process 1 leaves on the host; `false` when another did.
+    fn bury(&self, live: &Arc<Live>) -> Result<bool> {
+        let ours = self.registry.remove(live);
+        if ours {
             self.sockets.remove(live.id);
+            // Not before it is ours: the number may be another sandbox's by then.
+            let _ = live.group.kill();
             live.group.remove()?;
             self.kits.release(live.slot);
         }
-        Ok(())
+        Ok(ours)
     }
 
     /// The folder of a sandbox's logs, whether it runs or not; what it reported before is in them.

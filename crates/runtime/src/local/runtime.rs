@@ -149,12 +149,13 @@ async fn watch(host: Arc<Host>, live: Arc<Live>, gone: mpsc::Sender<Exit>) {
             Ok(kills) if kills > 0 => "out of memory: process 1 was killed",
             _ => "process 1 of the sandbox ended unexpectedly",
         };
-        host.mourn(&live)?;
-        Ok(Exit { id: live.id, reason: reason.to_owned() })
+        let unasked = host.mourn(&live)?;
+        Ok(unasked.then(|| Exit { id: live.id, reason: reason.to_owned() }))
     })
     .await;
     match exit {
-        Ok(exit) => drop(gone.send(exit).await),
+        Ok(Some(exit)) => drop(gone.send(exit).await),
+        Ok(None) => {}
         Err(error) => tracing::warn!(%error, "what a dead sandbox left could not be removed"),
     }
 }

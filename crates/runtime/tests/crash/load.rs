@@ -276,9 +276,9 @@ fn kill(pid: i32) {
     let _ = rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
 }
 
-/// Polls for a state of the world, reaping orphans meanwhile, for at most five seconds.
+/// Polls for a state of the world, reaping orphans meanwhile, for at most twenty seconds.
 fn settles(done: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         reap();
         if done() {

@@ -84,6 +84,21 @@ fn l02_lives_leave_nothing() {
 }
 
 #[test]
+fn l02_a_start_right_after_a_sudden_end_starts() {
+    let Some(bench) = Bench::open("L2") else { return };
+    let sandbox = bench.sandbox();
+    for round in 0..rounds(500, 25) {
+        let pid = sandbox.pid();
+        kill(pid);
+        // Before or after its end was noticed: whatever is acknowledged runs.
+        assert!(within(|| !census::processes(bench.dir()).iter().any(|(alive, _)| *alive == pid)));
+        sandbox.start().unwrap();
+        assert_ne!(sandbox.pid(), pid, "round {round}");
+        assert_eq!(sandbox.run(&["/bin/echo", "on"]).text, "on\n");
+    }
+}
+
+#[test]
 fn l02_failures_leave_nothing_either() {
     let Some(bench) = Bench::open("L2") else { return };
     live_once(&bench, 0);
