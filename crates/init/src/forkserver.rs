@@ -135,7 +135,7 @@ fn user_namespace(prepare: &Prepare) -> std::io::Result<OwnedFd> {
         const PR_SET_PDEATHSIG: usize = 1;
         let _ = sys::prctl(PR_SET_PDEATHSIG, numbers::SIGKILL as usize);
         loop {
-            std::thread::sleep(std::time::Duration::from_secs(3600));
+            std::thread::sleep(std::time::Duration::from_hours(1));
         }
     }
     let restored = act_as(0);
