@@ -410,12 +410,11 @@ fn adopt(sockets: &Sockets, pool: &Pool, cgroups: &Cgroups) -> Vec<Live> {
                 }
             }
         });
-        match found {
-            Some(live) => adopted.push(live),
-            None => {
-                sockets.remove(id);
-                end_logs(pool, id);
-            }
+        if let Some(live) = found {
+            adopted.push(live);
+        } else {
+            sockets.remove(id);
+            end_logs(pool, id);
         }
     }
     adopted

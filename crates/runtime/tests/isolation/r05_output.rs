@@ -65,6 +65,7 @@ fn r05_a_hundred_megabytes_are_cut_with_a_mark_in_flat_memory() {
     assert_eq!((process, size), (outcome.process, LOG), "the log keeps 10 MiB");
     assert!(is_cut(&bench, &sandbox, process), "a cut log is marked");
     let small = bench.wait(bench.runtime().exec(sandbox.id(), request("echo x"))).unwrap();
+    assert_eq!(log_size(&bench, &sandbox, "echo x").1, 2);
     assert!(!is_cut(&bench, &sandbox, small.process), "a whole log is not");
 }
 
