@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::server::Server;
+use super::server::{KEY, Server};
 
 /// Runs a group through both forms of a Python client: sync and async.
 fn python(client: &str, form: &str, group: &str) {
@@ -28,7 +28,7 @@ fn typescript(module: &str, group: &str) {
 
 fn pass(command: &mut Command) {
     let server = Server::start();
-    command.env("DAYTONA_API_URL", server.url()).env("DAYTONA_API_KEY", server.key());
+    command.env("DAYTONA_API_URL", server.url()).env("DAYTONA_API_KEY", KEY);
     command.env("DAYTONA_TARGET", "us");
     let output = command.output().expect("the interpreter was found before");
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

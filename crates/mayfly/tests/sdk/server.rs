@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 /// Longest wait for its first answer, and for its end.
 const PATIENCE: Duration = Duration::from_secs(30);
-const KEY: &str = "mf_key_for_the_clients_0123456789abcdef";
+/// The API key that it takes.
+pub(crate) const KEY: &str = "mf_key_for_the_clients_0123456789abcdef";
 
 /// A running server; killed when dropped.
 #[derive(Debug)]
@@ -51,11 +52,6 @@ impl Server {
     /// Where clients reach it.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/api", self.address)
-    }
-
-    /// An API key that it takes.
-    pub(crate) fn key(&self) -> &'static str {
-        KEY
     }
 
     /// What it logged so far.
