@@ -276,9 +276,10 @@ fn kill(pid: i32) {
     let _ = rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
 }
 
-/// Polls for a state of the world, reaping orphans meanwhile, for at most twenty seconds.
+/// Polls for a state of the world, reaping orphans meanwhile, for at most ninety seconds: a pool
+/// with many deleted subvolumes takes long to unmount on a busy machine.
 fn settles(done: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         reap();
         if done() {
