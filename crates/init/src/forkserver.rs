@@ -25,6 +25,8 @@ pub(crate) fn serve() -> ExitCode {
     // Its own session, so that an interrupt at the terminal is the server's to handle; dead parked
     // processes are reaped by the kernel.
     let _ = sys::plain(numbers::SETSID, [0; 4]);
+    // Process lists, inside and outside, then name the program and not a descriptor.
+    let _ = fs::write("/proc/self/comm", b"mayfly-init");
     let _ = sys::set_signal(numbers::SIGCHLD, true);
     let mut buffer = vec![0_u8; MAX_PACKET];
     loop {

@@ -7,12 +7,16 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::protocol::{LOG_HEAD, LOG_MAGIC, LOG_RUNNING, MAX_LOGS};
 use crate::sys;
 
 /// Bytes held back before they are written even when other work waits.
 const HELD: usize = 64 << 10;
+
+/// Highest number given so far.
+static NEWEST: AtomicU64 = AtomicU64::new(0);
 
 /// The log of one command.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ pub(crate) struct Log {
 impl Log {
     /// A log whose head and title are written with its first output.
     pub(crate) fn new(number: u64, title: &[u8], started_at: u64, limit: u64) -> Self {
+        NEWEST.fetch_max(number, Ordering::Relaxed);
         let title = &title[..title.len().min(4096)];
         let mut held = Vec::with_capacity(LOG_HEAD + title.len() + 256);
         held.extend_from_slice(LOG_MAGIC);
@@ -113,6 +118,10 @@ impl Log {
 
 fn create(folder: &OwnedFd, number: u64) -> std::io::Result<File> {
     const WRITE_CREATE_TRUNCATE: usize = 0o1101;
+    // Newer logs have already taken this one's place, and with it the turn to be deleted.
+    if number + MAX_LOGS <= NEWEST.load(Ordering::Relaxed) {
+        return Err(std::io::ErrorKind::StorageFull.into());
+    }
     let name = |number: u64| CString::new(number.to_string()).map_err(std::io::Error::other);
     if number > MAX_LOGS {
         let _ = sys::unlink_at(folder.as_fd(), &name(number - MAX_LOGS)?);

@@ -8,11 +8,14 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-#[expect(
-    clippy::wildcard_imports,
-    reason = "a table of constants that this file alone works with"
-)]
-use crate::numbers::*;
+use crate::numbers::{
+    ACCEPT4, CAPGET, CAPSET, CHDIR, CLONE, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VM_VFORK, CLONE3,
+    EPOLL_CREATE1, EPOLL_CTL, EPOLL_PWAIT, EXECVE, IOCTL, LANDLOCK_ADD, LANDLOCK_CREATE,
+    LANDLOCK_RESTRICT, MKNODAT, MOUNT, MOUNT_SETATTR, MOVE_MOUNT, OPEN_TREE, OPENAT, PIPE2,
+    PIVOT_ROOT, PRLIMIT64, RECVMSG, RT_SIGACTION, RT_SIGPROCMASK, SECCOMP, SENDMSG, SETFSGID,
+    SETFSUID, SETGROUPS, SETHOSTNAME, SETRESGID, SETRESUID, SIGCHLD, SIGNALFD4, SOCKET, SOCKETPAIR,
+    UMOUNT2, UNLINKAT, WAIT4,
+};
 
 pub(crate) use crate::calls::{
     Event, PipeEnd, READABLE, WRITABLE, Watch, close_from, exit, join, kill, listen, place, prctl,

@@ -54,6 +54,7 @@ impl Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mayfly"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder)
+            .env_remove("MAYFLY_BENCH_N")
             .env("MAYFLY_API_KEY", KEY)
             .env("MAYFLY_POOL_WARM", warm.to_string())
             .env("MAYFLY_SERVER_RATE", "1000000")

@@ -1,6 +1,7 @@
 //! The runtime port on this machine.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -22,6 +23,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::files::{LocalFiles, Roots};
 use super::host::{self, Host};
+use super::image::HostImage;
 use super::live::Live;
 use super::options::{Options, Wanted};
 use super::{doctor, exec, logs};
@@ -55,10 +57,16 @@ impl LocalRuntime {
         let host = Arc::new(blocking(move || Host::open(options, started)).await?);
         let watcher = tokio::spawn(watch_all(Arc::clone(&host), to_watch, gone));
         let roots: Arc<dyn Roots> = host.registry.clone();
-        let kits = Arc::clone(&host.kits);
+        let filling = Arc::clone(&host);
         let filler = std::thread::Builder::new()
             .name("mayfly-kits".to_owned())
-            .spawn(move || kits.fill())
+            .spawn(move || {
+                // Generated once per set of packages, in seconds; a create that comes first waits for it.
+                if let Err(error) = filling.image() {
+                    tracing::warn!(%error, "the host image could not be prepared");
+                }
+                filling.kits.fill();
+            })
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
         Ok(Self {
             files: LocalFiles::start(roots)?,
@@ -167,7 +175,8 @@ impl Runtime for LocalRuntime {
     }
 
     async fn host_source(&self) -> Result<Source> {
-        self.on_host(|host| Ok(Source::Host { fingerprint: host.image()?.fingerprint })).await
+        self.on_host(|_| Ok(Source::Host { fingerprint: HostImage::fingerprint(Path::new("/"))? }))
+            .await
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<()> {

@@ -60,6 +60,20 @@ pub struct Identity {
     pub shell: String,
 }
 
+impl Identity {
+    /// Root without an account: `/root` and `/bin/sh`.
+    pub fn root() -> Self {
+        Self {
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            name: "root".to_owned(),
+            home: "/root".to_owned(),
+            shell: "/bin/sh".to_owned(),
+        }
+    }
+}
+
 /// All accounts of a sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accounts {

@@ -1,6 +1,6 @@
 //! The store on `SQLite`: one database file in the data directory, in write-ahead mode.
 //!
-//! One thread writes ([`writer`]), a few read ([`reader`]), one checkpoints ([`checkpoint`]). Several
+//! One thread writes (`writer`), a few read (`reader`), one checkpoints (`checkpoint`). Several
 //! servers must not share a file; the data directory's lock sees to that.
 
 mod checkpoint;

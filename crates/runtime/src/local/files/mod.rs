@@ -1,7 +1,7 @@
 //! The files of a running sandbox, reached from the host.
 //!
 //! Every call runs on a worker thread that has taken the host identity of the sandbox's user
-//! ([`crate::sys::creds`]) and looks paths up with the kernel's in-root lookup from a descriptor of the
+//! (`sys::creds`) and looks paths up with the kernel's in-root lookup from a descriptor of the
 //! sandbox's root. What was found is held by descriptor and its type checked before it is opened, so
 //! neither links, renames nor odd files lead a call out of the sandbox or make it wait.
 
