@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -185,11 +185,14 @@ fn keep_only(
     channel: OwnedFd,
     namespace: Option<OwnedFd>,
 ) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
-    const ASIDE: i32 = 64;
     let null = fs::File::options().read(true).write(true).open("/dev/null")?;
-    sys::place(channel.as_fd(), ASIDE)?;
+    // Beyond all three, so that none is overwritten before it has been copied.
+    let given = namespace.as_ref().map_or(0, AsRawFd::as_raw_fd).max(channel.as_raw_fd());
+    let highest = given.max(null.as_raw_fd());
+    let (aside, beside) = (highest + 1, highest + 2);
+    sys::place(channel.as_fd(), aside)?;
     if let Some(namespace) = &namespace {
-        sys::place(namespace.as_fd(), ASIDE + 1)?;
+        sys::place(namespace.as_fd(), beside)?;
     }
     let has_namespace = namespace.is_some();
     for standard in 0..3 {
@@ -198,7 +201,7 @@ fn keep_only(
     for old in [Some(OwnedFd::from(null)), Some(channel), namespace].into_iter().flatten() {
         std::mem::forget(old);
     }
-    let (aside, beside) = (sys::inherited(ASIDE), sys::inherited(ASIDE + 1));
+    let (aside, beside) = (sys::inherited(aside), sys::inherited(beside));
     sys::place(aside.as_fd(), 3)?;
     if has_namespace {
         sys::place(beside.as_fd(), 4)?;

@@ -86,6 +86,7 @@ mod l05_destroy;
 #[cfg(test)]
 mod l12_full;
 #[cfg(test)]
+mod namespaces;
 mod prelude;
 #[cfg(test)]
 mod r01_fork_bomb;
