@@ -109,6 +109,8 @@ impl Drop for LocalRuntime {
         self.host.kits.stop();
         if let Some(filler) = self.filler.take() {
             let _ = filler.join();
+            // One more set may have been finished meanwhile.
+            self.host.kits.stop();
         }
         // With no sandbox alive nothing of this server stays on the host but its data directory.
         self.host.cgroups.remove_if_empty();
