@@ -20,9 +20,7 @@ fn main() {
     let floor = direct(&["/bin/sh", "-c", "/bin/echo x"], n);
     print_times("direct exec through a shell (floor)", &floor, None, Limit::None);
     let floor = floor.percentile(0.5);
-    binary_size();
     let mut server = Server::start(folder.path(), 0);
-    server.report_start();
     creates(&mut server, n, floor, "HTTP cold create to output and exit", Limit::Ratio(9.0));
     running(&mut server, n, floor);
     files(&mut server, n);
@@ -32,13 +30,6 @@ fn main() {
     let mut server = Server::start(folder.path(), 64);
     std::thread::sleep(Duration::from_secs(3));
     creates(&mut server, n, floor, "HTTP image-warm claim to output and exit", Limit::Ratio(4.0));
-}
-
-fn binary_size() {
-    let size = std::fs::metadata(env!("CARGO_BIN_EXE_mayfly")).map_or(0, |file| file.len());
-    #[expect(clippy::cast_precision_loss, reason = "megabytes")]
-    let size = size as f64 / 1e6;
-    print("binary size", "MB", 1, (size, size), None, Limit::AtMost(40.0));
 }
 
 struct Server {
@@ -69,19 +60,6 @@ impl Server {
         let address = line.trim().rsplit("http://").next().unwrap_or_default().to_owned();
         let client = Client::connect(&address);
         Self { child, address, client, ready }
-    }
-
-    fn report_start(&self) {
-        let ready = self.ready.as_secs_f64() * 1e3;
-        print("server ready after start", "ms", 1, (ready, ready), None, Limit::AtMost(150.0));
-        std::thread::sleep(Duration::from_secs(1));
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
-        let kib: f64 =
-            line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(f64::MAX);
-        let resident = kib / 1024.0;
-        print("server idle, resident", "MiB", 1, (resident, resident), None, Limit::AtMost(40.0));
     }
 }
 

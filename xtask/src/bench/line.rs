@@ -20,8 +20,8 @@ pub(crate) struct Line {
     pub(crate) floor: Option<f64>,
     /// `p50` over `floor`.
     pub(crate) ratio: Option<f64>,
-    /// What is promised, of the ratio where there is one, else of `p50`.
-    pub(crate) limit: Option<f64>,
+    /// What is promised, such as `<= 6x` of the ratio or `>= 250` of `p50`.
+    pub(crate) limit: Option<String>,
     /// Whether the promise holds; `None` = nothing is promised.
     pub(crate) holds: Option<bool>,
 }
@@ -48,7 +48,7 @@ pub(crate) fn samples(name: &str, unit: &str, mut values: Vec<f64>) -> Line {
 impl Line {
     /// Promises a median of at most `limit`.
     pub(crate) fn at_most(mut self, limit: f64) -> Self {
-        self.limit = Some(limit);
+        self.limit = Some(format!("<= {limit}"));
         self.holds = Some(self.p50 <= limit);
         self
     }
@@ -73,7 +73,7 @@ impl Line {
             p99: value["p99"].as_f64(),
             floor: value["floor"].as_f64(),
             ratio: value["ratio"].as_f64(),
-            limit: value["limit"].as_f64(),
+            limit: word("limit"),
             holds: value["holds"].as_bool(),
         })
     }
@@ -96,7 +96,7 @@ impl Line {
             short(self.p99),
             short(self.floor),
             self.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}x")),
-            short(self.limit),
+            self.limit.clone().unwrap_or_default(),
             verdict.to_owned(),
         ]
     }
