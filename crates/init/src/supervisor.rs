@@ -429,7 +429,9 @@ impl Supervisor {
             };
             match read {
                 Ok(length) if length > 0 => {
-                    command.last_words = command.last_words.saturating_sub(length);
+                    if command.exit.is_some() {
+                        command.last_words = command.last_words.saturating_sub(length);
+                    }
                     command.log.append(&self.inside.logs, &buffer[..length]);
                     command.dirty = true;
                     self.dirty = true;

@@ -48,9 +48,7 @@ impl LocalRuntime {
     pub async fn open(options: Options) -> Result<Self> {
         if !rustix::process::geteuid().is_root() || options.profile == Wanted::Unprivileged {
             return Err(Error::new(Kind::Unavailable, "isolation profile `full` needs root")
-                .with_hint(
-                    "run as root; what ordinary users can have is listed by `mayfly doctor`",
-                ));
+                .with_hint("run the server as root; a profile for ordinary users is not built"));
         }
         let (started, to_watch) = mpsc::channel(EXITS);
         let (gone, exits) = mpsc::channel(EXITS);

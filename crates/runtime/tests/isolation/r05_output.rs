@@ -107,6 +107,22 @@ fn r05_a_slow_reader_holds_up_only_its_own_command() {
 }
 
 #[test]
+fn r05_the_last_bytes_of_much_output_arrive() {
+    let Some(bench) = Bench::open("R5") else { return };
+    let sandbox = bench.sandbox();
+    bench.wait(async {
+        // The end fits what lies between command and reader, so the command is gone before it is read.
+        let mut ask = request("head -c 3000000 /dev/zero; sleep 0.2; head -c 250000 /dev/zero");
+        ask.max_output = 64 << 20;
+        let mut slow = pin!(bench.runtime().exec(sandbox.id(), ask));
+        assert!(tokio::time::timeout(Duration::from_millis(150), &mut slow).await.is_err());
+        let alone = "until [ $(ls -d /proc/[0-9]* | wc -l) -le 4 ]; do :; done";
+        bench.runtime().exec(sandbox.id(), request(alone)).await.unwrap();
+        assert_eq!(slow.await.unwrap().output.len(), 3_250_000);
+    });
+}
+
+#[test]
 fn r05_a_reader_that_leaves_stops_neither_command_nor_log() {
     let Some(bench) = Bench::open("R5") else { return };
     let sandbox = bench.sandbox();

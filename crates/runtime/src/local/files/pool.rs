@@ -98,7 +98,7 @@ impl Pool {
             let prepared = started.recv().unwrap_or_else(|gone| Err(std::io::Error::other(gone)));
             prepared.map_err(|error| {
                 Error::new(Kind::Unavailable, "file workers cannot take a sandbox user's identity")
-                    .with_hint("run the server as root, or choose the unprivileged profile")
+                    .with_hint("run the server as root")
                     .with_source(error)
             })?;
         }
