@@ -225,8 +225,6 @@ impl<'a> Reader<'a> {
 /// Layout of the host, told to the forkserver once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
-    /// Whether ids are shifted by idmapped mounts and cgroups are used (the full profile).
-    pub full: bool,
     /// Empty folder that the forkserver may mount its staging file system on.
     pub stage: Vec<u8>,
     /// Filter program, 8 bytes per instruction; empty = none (tests of weakened sandboxes only).
@@ -261,7 +259,6 @@ impl Hello {
     pub fn encode(&self) -> Vec<u8> {
         Writer::new(fork::HELLO)
             .u32(VERSION.into())
-            .u8(self.full.into())
             .bytes(&self.stage)
             .bytes(&self.filter)
             .u64(self.capabilities)
@@ -276,7 +273,6 @@ impl Hello {
             return None;
         }
         Some(Self {
-            full: reader.u8()? != 0,
             stage: reader.bytes()?.to_vec(),
             filter: reader.bytes()?.to_vec(),
             capabilities: reader.u64()?,

@@ -426,7 +426,6 @@ fn hello(options: &Options, stage: &Path) -> Result<Hello> {
             .with_hint("x86_64 and aarch64 are supported")
     })?;
     let hello = Hello {
-        full: true,
         stage: path_bytes(stage).to_vec(),
         filter: seccomp::to_bytes(&seccomp::compile(&seccomp::filter(architecture))),
         capabilities: CAPABILITIES & bounding_set(),
