@@ -85,10 +85,10 @@ mod tests {
     #[test]
     fn relative_paths_begin_at_the_work_dir() {
         let cases = [
-            ("a", "/work", "/work/a"),
+            ("a", "/desk", "/desk/a"),
             ("a/b", "/", "//a/b"),
-            ("/a", "/work", "/a"),
-            ("../..", "/work/", "/work/../.."),
+            ("/a", "/desk", "/a"),
+            ("../..", "/desk/", "/desk/../.."),
             ("~", "/w", "/w/~"),
             ("a\\..\\b", "/w", "/w/a\\..\\b"),
             ("%2e%2e/x", "/w", "/w/%2e%2e/x"),

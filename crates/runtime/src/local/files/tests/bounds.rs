@@ -46,7 +46,7 @@ async fn f10_a_read_only_mount_stays_as_it_is() {
 #[tokio::test]
 async fn an_overlay_is_written_replaced_and_moved_in() {
     let place = TempDir::new().unwrap();
-    for folder in ["lower/etc", "upper", "work"] {
+    for folder in ["lower/etc", "upper", "desk"] {
         std::fs::create_dir_all(place.path().join(folder)).unwrap();
     }
     std::fs::write(place.path().join("lower/etc/conf"), "lower").unwrap();
@@ -54,7 +54,7 @@ async fn an_overlay_is_written_replaced_and_moved_in() {
         chown(place.path().join(own), Some(BASE), Some(BASE)).unwrap();
     }
     let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
-    let (lower, upper, work) = (path("lower"), path("upper"), path("work"));
+    let (lower, upper, work) = (path("lower"), path("upper"), path("desk"));
     let options = [("lowerdir", &*lower), ("upperdir", &*upper), ("workdir", &*work)];
     let folder = mounted("overlay", &options, MountAttrFlags::empty());
     let home = on(folder, root_user(), place);

@@ -11,7 +11,7 @@ use super::*;
 async fn f1_dots_and_odd_spellings_stay_in_the_root() {
     let home = home();
     home.put("/file", "inside").await.unwrap();
-    for path in ["../file", "../../../../file", "/../file", "//file", "/work/../../file"] {
+    for path in ["../file", "../../../../file", "/../file", "//file", "/desk/../../file"] {
         assert_eq!(home.get(path).await.unwrap(), b"inside", "{path}");
     }
     for path in [
@@ -36,11 +36,11 @@ async fn f1_dots_and_odd_spellings_stay_in_the_root() {
 async fn f2_links_and_chains_lead_nowhere_but_inside() {
     let home = home();
     let away = home.outside("file");
-    symlink(&away, home.host("work/absolute")).unwrap();
-    symlink("../../outside/file", home.host("work/relative")).unwrap();
-    symlink("relative", home.host("work/chain")).unwrap();
-    symlink("/work/chain", home.host("work/chain2")).unwrap();
-    symlink("../../outside", home.host("work/folder")).unwrap();
+    symlink(&away, home.host("desk/absolute")).unwrap();
+    symlink("../../outside/file", home.host("desk/relative")).unwrap();
+    symlink("relative", home.host("desk/chain")).unwrap();
+    symlink("/desk/chain", home.host("desk/chain2")).unwrap();
+    symlink("../../outside", home.host("desk/folder")).unwrap();
     for path in ["absolute", "relative", "chain", "chain2", "folder/file"] {
         let error = home.get(path).await.unwrap_err();
         assert_eq!(error.code(), Some(Code::FileNotFound), "{path}");
@@ -51,7 +51,7 @@ async fn f2_links_and_chains_lead_nowhere_but_inside() {
     for path in ["absolute", "chain2"] {
         home.put(path, "inside").await.unwrap();
         assert_eq!(home.get(path).await.unwrap(), b"inside");
-        assert!(home.host("work").join(path).symlink_metadata().unwrap().is_symlink());
+        assert!(home.host("desk").join(path).symlink_metadata().unwrap().is_symlink());
     }
     assert_eq!(std::fs::read(home.host("outside/file")).unwrap(), b"inside");
     for link in ["absolute", "folder"] {
@@ -64,8 +64,8 @@ async fn f2_links_and_chains_lead_nowhere_but_inside() {
 #[tokio::test]
 async fn f2_a_circle_of_links_is_refused() {
     let home = home();
-    symlink("b", home.host("work/a")).unwrap();
-    symlink("a", home.host("work/b")).unwrap();
+    symlink("b", home.host("desk/a")).unwrap();
+    symlink("a", home.host("desk/b")).unwrap();
     for error in [
         home.get("a").await.unwrap_err(),
         home.put("a", "x").await.unwrap_err(),
@@ -78,7 +78,7 @@ async fn f2_a_circle_of_links_is_refused() {
 #[tokio::test]
 async fn f4_writing_to_a_hard_link_leaves_the_other_name_alone() {
     let home = home();
-    std::fs::hard_link(home.outside("file"), home.host("work/hard")).unwrap();
+    std::fs::hard_link(home.outside("file"), home.host("desk/hard")).unwrap();
     home.put("hard", "new").await.unwrap();
     assert_eq!(home.get("hard").await.unwrap(), b"new");
     let files = ["hard".to_owned()];

@@ -60,9 +60,9 @@ fn home_of(user: UserIds) -> Home {
     for file in ["outside/file", "outside/folder/inner"] {
         std::fs::write(place.path().join(file), "outside").unwrap();
     }
-    std::fs::create_dir(root.join("work")).unwrap();
+    std::fs::create_dir(root.join("desk")).unwrap();
     for own in
-        ["root", "root/work", "outside", "outside/file", "outside/folder", "outside/folder/inner"]
+        ["root", "root/desk", "outside", "outside/file", "outside/folder", "outside/folder/inner"]
     {
         chown(place.path().join(own), Some(BASE + user.uid), Some(BASE + user.gid)).unwrap();
     }
@@ -71,7 +71,7 @@ fn home_of(user: UserIds) -> Home {
 }
 
 fn on(folder: OwnedFd, user: UserIds, place: TempDir) -> Home {
-    let root = Root::new(folder, BASE, 65_536, user, "/work".into()).unwrap();
+    let root = Root::new(folder, BASE, 65_536, user, "/desk".into()).unwrap();
     let files = LocalFiles::start(Arc::new(One(Arc::new(root)))).unwrap();
     let id = "0192f0c1-2b3c-7def-8123-456789abcdef".parse().unwrap();
     Home { files, id, place }

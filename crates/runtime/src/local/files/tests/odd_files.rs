@@ -18,9 +18,9 @@ async fn f5_pipes_sockets_and_devices_never_hang() {
             .unwrap();
         home.owned(name, 0);
     };
-    make("work/pipe", FileType::Fifo, 0);
-    make("work/zero", FileType::CharacterDevice, rustix::fs::makedev(1, 5));
-    let _socket = UnixListener::bind(home.host("work/socket")).unwrap();
+    make("desk/pipe", FileType::Fifo, 0);
+    make("desk/zero", FileType::CharacterDevice, rustix::fs::makedev(1, 5));
+    let _socket = UnixListener::bind(home.host("desk/socket")).unwrap();
     for name in ["pipe", "zero", "socket"] {
         assert_eq!(kind(home.get(name).await), Kind::Invalid, "read {name}");
         assert_eq!(kind(soon(home.put(name, "x")).await), Kind::Invalid, "write {name}");
@@ -31,7 +31,7 @@ async fn f5_pipes_sockets_and_devices_never_hang() {
     }
     assert!(soon(home.files.find(home.id, "/", "x")).await.unwrap().is_empty());
     assert_eq!(soon(home.files.list(home.id, "/", 5)).await.unwrap().len(), 4);
-    soon(home.files.delete(home.id, "/work", true)).await.unwrap();
+    soon(home.files.delete(home.id, "/desk", true)).await.unwrap();
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn f8_every_name_the_kernel_takes_makes_a_round_trip() {
     let listed = home.files.list(home.id, ".", 1).await.unwrap();
     assert_eq!(listed.len(), 10);
     assert!(listed.iter().any(|info| info.name == "line\nbreak"));
-    std::fs::write(home.host("work").join(OsStr::from_bytes(b"\xff\xfe")), "x").unwrap();
+    std::fs::write(home.host("desk").join(OsStr::from_bytes(b"\xff\xfe")), "x").unwrap();
     let listed = home.files.list(home.id, ".", 1).await.unwrap();
     assert!(listed.iter().any(|info| info.name == "\u{fffd}\u{fffd}"));
 }
@@ -65,7 +65,7 @@ async fn f8_every_name_the_kernel_takes_makes_a_round_trip() {
 async fn f8_a_tree_deeper_than_any_path_is_listed_in_part_and_deleted() {
     let home = home();
     home.files.make_folder(home.id, "deep", 0o755).await.unwrap();
-    let mut at = open_path(&home.host("work/deep"));
+    let mut at = open_path(&home.host("desk/deep"));
     for _ in 0..10_000 {
         rustix::fs::mkdirat(&at, "d", Mode::from_raw_mode(0o755)).unwrap();
         let flags = OFlags::PATH | OFlags::DIRECTORY;
@@ -76,7 +76,7 @@ async fn f8_a_tree_deeper_than_any_path_is_listed_in_part_and_deleted() {
     assert!((2000..2100).contains(&listed.len()), "{}", listed.len());
     assert!(soon(home.files.search(home.id, "deep", "x*")).await.unwrap().is_empty());
     soon(home.files.delete(home.id, "deep", true)).await.unwrap();
-    assert!(!home.host("work/deep").exists());
+    assert!(!home.host("desk/deep").exists());
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn f9_a_file_that_grows_gives_its_first_size() {
     let home = home();
     home.put("f", vec![b'a'; 300_000]).await.unwrap();
     let mut reader = home.files.read(home.id, "f").await.unwrap();
-    std::fs::write(home.host("work/f"), vec![b'a'; 900_000]).unwrap();
+    std::fs::write(home.host("desk/f"), vec![b'a'; 900_000]).unwrap();
     let mut length = 0;
     loop {
         let chunk = reader.next().await.unwrap();
@@ -102,7 +102,7 @@ async fn f9_a_file_that_shrinks_is_an_error_and_a_deleted_one_is_read_on() {
     home.put("f", vec![b'a'; 600_000]).await.unwrap();
     let mut reader = home.files.read(home.id, "f").await.unwrap();
     reader.next().await.unwrap();
-    std::fs::write(home.host("work/f"), "short").unwrap();
+    std::fs::write(home.host("desk/f"), "short").unwrap();
     let error = reader.next().await.unwrap_err();
     assert_eq!(error.code(), Some(Code::FileReadFailed));
 

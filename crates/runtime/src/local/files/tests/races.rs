@@ -43,10 +43,10 @@ impl Swapper {
 }
 
 async fn attack(target: &Path, home: &Home) {
-    std::fs::create_dir_all(home.host("work/dir")).unwrap();
-    home.owned("work/dir", 0);
-    symlink(target, home.host("work/link")).unwrap();
-    let swapper = Swapper::start(home.host("work/dir"), home.host("work/link"));
+    std::fs::create_dir_all(home.host("desk/dir")).unwrap();
+    home.owned("desk/dir", 0);
+    symlink(target, home.host("desk/link")).unwrap();
+    let swapper = Swapper::start(home.host("desk/dir"), home.host("desk/link"));
     let open = Permissions { mode: Some(0o777), owner: Some("5".into()), ..Permissions::default() };
     let mut successes = 0;
     for round in 0..rounds() {
@@ -69,10 +69,10 @@ async fn attack(target: &Path, home: &Home) {
         let found = home.files.find(home.id, "dir", "outside").await;
         assert!(found.is_err() || found.is_ok_and(|found| found.is_empty()));
         // The attack goes on only while both names are there.
-        if !home.host("work/link").exists() && home.host("work/link").symlink_metadata().is_err() {
-            let _ = symlink(target, home.host("work/link"));
+        if !home.host("desk/link").exists() && home.host("desk/link").symlink_metadata().is_err() {
+            let _ = symlink(target, home.host("desk/link"));
         }
-        let _ = std::fs::remove_file(home.host(&format!("work/moved{round}")));
+        let _ = std::fs::remove_file(home.host(&format!("desk/moved{round}")));
     }
     let swaps = swapper.finish();
     assert!(swaps > 0, "nothing was swapped");

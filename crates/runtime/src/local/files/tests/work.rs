@@ -17,10 +17,10 @@ async fn a_file_written_is_read_back_byte_for_byte() {
         assert_eq!((info.size, info.mode, info.kind), (size as u64, 0o644, FileKind::File));
         assert_eq!((info.name, info.path), (format!("{size}.bin"), path.clone()));
         assert_eq!(home.get(&path).await.unwrap(), bytes);
-        let meta = home.host(&format!("work/{path}")).metadata().unwrap();
+        let meta = home.host(&format!("desk/{path}")).metadata().unwrap();
         assert_eq!((meta.uid(), meta.gid()), (BASE, BASE));
     }
-    let parent = home.host("work/new/parents").metadata().unwrap();
+    let parent = home.host("desk/new/parents").metadata().unwrap();
     assert_eq!((parent.uid(), parent.mode() & 0o7777), (BASE, 0o755));
 }
 
@@ -34,7 +34,7 @@ async fn pieces_of_any_size_arrive_in_order() {
         expected.extend_from_slice(&bytes);
         writer.write(bytes.into()).await.unwrap();
     }
-    assert!(!home.host("work/f").exists(), "not before commit");
+    assert!(!home.host("desk/f").exists(), "not before commit");
     writer.commit().await.unwrap();
     assert_eq!(home.get("f").await.unwrap(), expected);
 }
@@ -43,13 +43,13 @@ async fn pieces_of_any_size_arrive_in_order() {
 async fn replacing_keeps_the_mode_and_never_shows_half() {
     let home = home();
     home.put("f", "old").await.unwrap();
-    std::fs::set_permissions(home.host("work/f"), PermissionsExt::from_mode(0o4750)).unwrap();
+    std::fs::set_permissions(home.host("desk/f"), PermissionsExt::from_mode(0o4750)).unwrap();
     let mut old = home.files.read(home.id, "f").await.unwrap();
     let info = home.put("f", "newer").await.unwrap();
     assert_eq!((info.mode, info.size), (0o750, 5));
     assert_eq!(old.next().await.unwrap(), "old", "a reader keeps the file it opened");
     assert_eq!(home.get("f").await.unwrap(), b"newer");
-    assert_eq!(std::fs::read_dir(home.host("work")).unwrap().count(), 1, "no litter");
+    assert_eq!(std::fs::read_dir(home.host("desk")).unwrap().count(), 1, "no litter");
 }
 
 #[tokio::test]
@@ -71,24 +71,24 @@ async fn lists_sorted_with_depth_and_names_of_owners() {
     for file in ["b/z", "b/a/deep", "b-c", "a"] {
         home.put(file, file).await.unwrap();
     }
-    home.owned("work/a", 1000);
-    symlink("/nowhere", home.host("work/link")).unwrap();
+    home.owned("desk/a", 1000);
+    symlink("/nowhere", home.host("desk/link")).unwrap();
     let paths = |depth| {
         let home = &home;
         async move {
-            let list = home.files.list(home.id, "/work/", depth).await.unwrap();
+            let list = home.files.list(home.id, "/desk/", depth).await.unwrap();
             list.into_iter().map(|info| info.path).collect::<Vec<_>>()
         }
     };
-    assert_eq!(paths(1).await, ["/work/a", "/work/b", "/work/b-c", "/work/link"]);
+    assert_eq!(paths(1).await, ["/desk/a", "/desk/b", "/desk/b-c", "/desk/link"]);
     let all = [
-        "/work/a",
-        "/work/b",
-        "/work/b/a",
-        "/work/b/a/deep",
-        "/work/b/z",
-        "/work/b-c",
-        "/work/link",
+        "/desk/a",
+        "/desk/b",
+        "/desk/b/a",
+        "/desk/b/a/deep",
+        "/desk/b/z",
+        "/desk/b-c",
+        "/desk/link",
     ];
     assert_eq!(paths(9).await, all);
     let list = home.files.list(home.id, ".", 1).await.unwrap();
@@ -104,8 +104,8 @@ async fn lists_sorted_with_depth_and_names_of_owners() {
 async fn makes_folders_with_their_mode_and_moves_without_replacing() {
     let home = home();
     home.files.make_folder(home.id, "x/y/../z", 0o1777).await.unwrap();
-    assert!(home.host("work/x/y").is_dir());
-    assert_eq!(home.host("work/x/z").metadata().unwrap().mode() & 0o7777, 0o1777);
+    assert!(home.host("desk/x/y").is_dir());
+    assert_eq!(home.host("desk/x/z").metadata().unwrap().mode() & 0o7777, 0o1777);
     home.files.make_folder(home.id, "x/z", 0o700).await.unwrap();
     home.put("x/f", "1").await.unwrap();
     assert_eq!(kind(home.files.make_folder(home.id, "x/f", 0o755).await), Kind::Invalid);
@@ -129,10 +129,10 @@ async fn deletes_files_and_whole_trees() {
     assert_eq!(kind(home.files.delete(home.id, "t", false).await), Kind::Invalid);
     home.files.delete(home.id, "t/d", false).await.unwrap();
     home.files.delete(home.id, "t/", true).await.unwrap();
-    assert!(!home.host("work/t").exists());
+    assert!(!home.host("desk/t").exists());
     let gone = home.files.delete(home.id, "t", true).await.unwrap_err();
     assert_eq!(gone.code(), Some(Code::FileNotFound));
-    for nothing in ["/", ".", "..", "/work/.."] {
+    for nothing in ["/", ".", "..", "/desk/.."] {
         assert_eq!(kind(home.files.delete(home.id, nothing, true).await), Kind::Invalid);
     }
 }
@@ -148,20 +148,20 @@ async fn finds_searches_and_replaces_text() {
         found.iter().map(|hit| (hit.file.as_str(), hit.line, hit.content.as_str())).collect();
     assert_eq!(seen, [("s/a.txt", 2, "two needle"), ("s/in/b.txt", 1, "needle needle")]);
     assert_eq!(home.files.find(home.id, "s/a.txt", "three").await.unwrap()[0].line, 3);
-    let named = home.files.search(home.id, "/work", "*.t?t").await.unwrap();
-    assert_eq!(named, ["/work/s/a.txt", "/work/s/in/b.txt"]);
+    let named = home.files.search(home.id, "/desk", "*.t?t").await.unwrap();
+    assert_eq!(named, ["/desk/s/a.txt", "/desk/s/in/b.txt"]);
 
-    home.owned("work/s/a.txt", 7);
-    std::fs::set_permissions(home.host("work/s/a.txt"), PermissionsExt::from_mode(0o640)).unwrap();
+    home.owned("desk/s/a.txt", 7);
+    std::fs::set_permissions(home.host("desk/s/a.txt"), PermissionsExt::from_mode(0o640)).unwrap();
     let files = ["s/a.txt", "s/none", "s", "s/in/b.txt"].map(String::from);
     let done = home.files.replace(home.id, &files, "needle", "pin").await.unwrap();
     let errors: Vec<bool> = done.iter().map(|one| one.error.is_some()).collect();
     assert_eq!(errors, [false, true, true, false]);
     assert_eq!(home.get("s/a.txt").await.unwrap(), b"one\ntwo pin\nthree");
     assert_eq!(home.get("s/in/b.txt").await.unwrap(), b"pin pin\r\n");
-    let meta = home.host("work/s/a.txt").metadata().unwrap();
+    let meta = home.host("desk/s/a.txt").metadata().unwrap();
     assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (BASE + 7, BASE + 7, 0o640));
-    assert!(!home.host("work/s/none").exists());
+    assert!(!home.host("desk/s/none").exists());
 }
 
 #[tokio::test]
@@ -179,24 +179,24 @@ async fn owner_group_and_mode_change_with_mapped_ids() {
         async move { home.files.set_permissions(home.id, "f", &change).await }
     };
     set("ann", "50", Some(0o4711)).await.unwrap();
-    let meta = home.host("work/f").metadata().unwrap();
+    let meta = home.host("desk/f").metadata().unwrap();
     assert_eq!((meta.uid(), meta.gid()), (BASE + 1000, BASE + 50));
     assert_eq!(meta.mode() & 0o7777, 0o4711);
     for (owner, group, mode) in [("ghost", "", None), ("", "65536", None), ("", "", Some(0o10000))]
     {
         assert_eq!(kind(set(owner, group, mode).await), Kind::Invalid);
     }
-    assert_eq!(home.host("work/f").metadata().unwrap().uid(), BASE + 1000);
+    assert_eq!(home.host("desk/f").metadata().unwrap().uid(), BASE + 1000);
 }
 
 #[tokio::test]
 async fn an_ordinary_user_has_only_its_own_rights() {
     let home = home_of(plain_user());
     home.put("mine", "1").await.unwrap();
-    assert_eq!(home.host("work/mine").metadata().unwrap().uid(), BASE + 1000);
-    std::fs::write(home.host("work/secret"), "s").unwrap();
-    home.owned("work/secret", 0);
-    std::fs::set_permissions(home.host("work/secret"), PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(home.host("desk/mine").metadata().unwrap().uid(), BASE + 1000);
+    std::fs::write(home.host("desk/secret"), "s").unwrap();
+    home.owned("desk/secret", 0);
+    std::fs::set_permissions(home.host("desk/secret"), PermissionsExt::from_mode(0o600)).unwrap();
     for denied in [
         home.get("secret").await.unwrap_err(),
         home.put("secret", "x").await.unwrap_err(),
@@ -232,7 +232,7 @@ async fn root_inside_has_no_power_over_what_is_the_hosts() {
     assert_eq!(kind(changed), Kind::Denied);
     // While over its own it has power whatever the mode says.
     home.put("own", "x").await.unwrap();
-    home.owned("work/own", 1000);
-    std::fs::set_permissions(home.host("work/own"), PermissionsExt::from_mode(0o0)).unwrap();
+    home.owned("desk/own", 1000);
+    std::fs::set_permissions(home.host("desk/own"), PermissionsExt::from_mode(0o0)).unwrap();
     assert_eq!(home.get("own").await.unwrap(), b"x");
 }
