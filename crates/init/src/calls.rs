@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::numbers::{CLOSE_RANGE, DUP3, EXIT_GROUP, KILL, LISTEN, PRCTL, SETNS, UNSHARE};
-use crate::sys::{Result, number, plain, word};
+use crate::sys::{Result, number, plain};
 
 /// Sends a signal; negative ids name groups, -1 everyone.
 pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
@@ -48,6 +48,11 @@ pub(crate) fn exit(code: i32) -> ! {
     loop {
         let _ = plain(EXIT_GROUP, [word(code), 0, 0, 0]);
     }
+}
+
+/// An `int` argument, its sign carried to the whole register.
+pub(crate) fn word(value: i32) -> usize {
+    (value as isize).cast_unsigned()
 }
 
 /// One event as the kernel writes it.

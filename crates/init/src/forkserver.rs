@@ -11,17 +11,26 @@ use crate::protocol::{Hello, MAX_PACKET, Prepare, Reader, WEAK_USER, Writer, for
 use crate::setup::{self, Failure, Fault};
 use crate::sys;
 
+/// Words of the stack of a child that only waits.
+const STACK_WORDS: usize = 256;
+
 /// What the forkserver knows.
 struct Server {
     hello: Hello,
     /// Our ends of the channels to parked processes, by slot.
     parked: BTreeMap<u32, OwnedFd>,
+    /// Of the short-lived children of [`user_namespace`].
+    stack: Box<[u128]>,
 }
 
 /// Runs until the server closes its end of the channel on descriptor 0.
 pub(crate) fn serve() -> ExitCode {
     let channel = sys::inherited(0);
-    let mut server = Server { hello: Hello::default(), parked: BTreeMap::new() };
+    let mut server = Server {
+        hello: Hello::default(),
+        parked: BTreeMap::new(),
+        stack: vec![0; STACK_WORDS].into(),
+    };
     // Its own session, so that an interrupt at the terminal is the server's to handle; dead parked
     // processes are reaped by the kernel.
     let _ = sys::plain(numbers::SETSID, [0; 4]);
@@ -75,7 +84,7 @@ impl Server {
     fn prepare(&mut self, reader: &mut Reader<'_>) -> Answer {
         let prepare = Prepare::decode(reader).ok_or_else(malformed)?;
         let namespace = if self.hello.weakened & WEAK_USER == 0 {
-            Some(user_namespace(&prepare).fault("user namespace")?)
+            Some(user_namespace(&prepare, &mut self.stack).fault("user namespace")?)
         } else {
             None
         };
@@ -130,21 +139,25 @@ fn mount_pool(reader: &mut Reader<'_>) -> Answer {
 ///
 /// The sandbox's own root owns it. The kernel counts file watches, queued signals and messages of all that
 /// is inside up to the owner: if that were root, one sandbox could use up what all others and the host have.
-fn user_namespace(prepare: &Prepare) -> std::io::Result<OwnedFd> {
-    let born = act_as(prepare.id_base).and_then(|()| sys::clone(numbers::CLONE_NEWUSER));
-    if let Ok(0) = born {
-        // Sleeps until it is killed below; dies with its parent at the latest.
-        const PR_SET_PDEATHSIG: usize = 1;
-        let _ = sys::prctl(PR_SET_PDEATHSIG, numbers::SIGKILL as usize);
-        loop {
-            std::thread::sleep(std::time::Duration::from_hours(1));
-        }
-    }
+fn user_namespace(prepare: &Prepare, stack: &mut [u128]) -> std::io::Result<OwnedFd> {
+    let born = act_as(prepare.id_base)
+        .and_then(|()| sys::clone_beside(numbers::CLONE_NEWUSER, stack, wait_to_be_killed));
     let restored = act_as(0);
     let pid = born?;
     let made = restored.and_then(|()| map_ids(pid, prepare));
     let _ = sys::kill(pid, numbers::SIGKILL);
     made
+}
+
+/// Dies with its parent at the latest, also with one that died before this began.
+extern "C" fn wait_to_be_killed() -> ! {
+    const PR_SET_PDEATHSIG: usize = 1;
+    const INIT: usize = 1;
+    let _ = sys::prctl(PR_SET_PDEATHSIG, numbers::SIGKILL as usize);
+    while sys::plain(numbers::GETPPID, [0; 4]).is_ok_and(|parent| parent > INIT) {
+        let _ = sys::plain(numbers::PPOLL, [0; 4]);
+    }
+    sys::exit(0)
 }
 
 /// Takes a user's id with every permitted capability still in effect; id 0 remains to be taken back.

@@ -15,6 +15,7 @@ mod table {
     pub(crate) const WAIT4: usize = 61;
     pub(crate) const KILL: usize = 62;
     pub(crate) const UMASK: usize = 95;
+    pub(crate) const GETPPID: usize = 110;
     pub(crate) const SETSID: usize = 112;
     pub(crate) const SETGROUPS: usize = 116;
     pub(crate) const SETRESUID: usize = 117;
@@ -34,6 +35,7 @@ mod table {
     pub(crate) const EXIT_GROUP: usize = 231;
     pub(crate) const EPOLL_CTL: usize = 233;
     pub(crate) const MKNODAT: usize = 259;
+    pub(crate) const PPOLL: usize = 271;
     pub(crate) const UNSHARE: usize = 272;
     pub(crate) const EPOLL_PWAIT: usize = 281;
     pub(crate) const ACCEPT4: usize = 288;
@@ -61,6 +63,7 @@ mod table {
     pub(crate) const WAIT4: usize = 260;
     pub(crate) const KILL: usize = 129;
     pub(crate) const UMASK: usize = 166;
+    pub(crate) const GETPPID: usize = 173;
     pub(crate) const SETSID: usize = 157;
     pub(crate) const SETGROUPS: usize = 159;
     pub(crate) const SETRESUID: usize = 147;
@@ -80,6 +83,7 @@ mod table {
     pub(crate) const EXIT_GROUP: usize = 94;
     pub(crate) const EPOLL_CTL: usize = 21;
     pub(crate) const MKNODAT: usize = 33;
+    pub(crate) const PPOLL: usize = 73;
     pub(crate) const UNSHARE: usize = 97;
     pub(crate) const EPOLL_PWAIT: usize = 22;
     pub(crate) const ACCEPT4: usize = 242;
@@ -111,6 +115,7 @@ pub(crate) const CLONE_NEWIPC: u64 = 0x0800_0000;
 pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
 pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
 pub(crate) const CLONE_NEWNET: u64 = 0x4000_0000;
+pub(crate) const CLONE_VM: u64 = 0x100;
 pub(crate) const CLONE_VM_VFORK: usize = 0x4100;
 pub(crate) const CLONE_PIDFD: u64 = 0x1000;
 pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;

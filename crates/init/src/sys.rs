@@ -9,17 +9,17 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::numbers::{
-    ACCEPT4, CAPGET, CAPSET, CHDIR, CLONE, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VM_VFORK, CLONE3,
-    EPOLL_CREATE1, EPOLL_CTL, EPOLL_PWAIT, EXECVE, IOCTL, LANDLOCK_ADD, LANDLOCK_CREATE,
-    LANDLOCK_RESTRICT, MKNODAT, MOUNT, MOUNT_SETATTR, MOVE_MOUNT, OPEN_TREE, OPENAT, PIPE2,
-    PIVOT_ROOT, PRLIMIT64, RECVMSG, RT_SIGACTION, RT_SIGPROCMASK, SECCOMP, SENDMSG, SETFSGID,
-    SETFSUID, SETGROUPS, SETHOSTNAME, SETRESGID, SETRESUID, SIGCHLD, SIGNALFD4, SOCKET, SOCKETPAIR,
-    UMOUNT2, UNLINKAT, WAIT4,
+    ACCEPT4, CAPGET, CAPSET, CHDIR, CLONE, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VM,
+    CLONE_VM_VFORK, CLONE3, EPOLL_CREATE1, EPOLL_CTL, EPOLL_PWAIT, EXECVE, IOCTL, LANDLOCK_ADD,
+    LANDLOCK_CREATE, LANDLOCK_RESTRICT, MKNODAT, MOUNT, MOUNT_SETATTR, MOVE_MOUNT, OPEN_TREE,
+    OPENAT, PIPE2, PIVOT_ROOT, PRLIMIT64, RECVMSG, RT_SIGACTION, RT_SIGPROCMASK, SECCOMP, SENDMSG,
+    SETFSGID, SETFSUID, SETGROUPS, SETHOSTNAME, SETRESGID, SETRESUID, SIGCHLD, SIGNALFD4, SOCKET,
+    SOCKETPAIR, UMOUNT2, UNLINKAT, WAIT4,
 };
 
 pub(crate) use crate::calls::{
     Event, PipeEnd, READABLE, WRITABLE, Watch, close_from, exit, join, kill, listen, place, prctl,
-    unshare,
+    unshare, word,
 };
 
 /// Errors of the kernel as [`io::Error`].
@@ -88,11 +88,6 @@ pub(crate) fn number(fd: BorrowedFd<'_>) -> usize {
     usize::try_from(fd.as_raw_fd()).unwrap_or(usize::MAX)
 }
 
-/// An `int` argument, its sign carried to the whole register.
-pub(crate) fn word(value: i32) -> usize {
-    (value as isize).cast_unsigned()
-}
-
 fn at(path: &CStr) -> usize {
     path.as_ptr() as usize
 }
@@ -104,14 +99,6 @@ const AT_EMPTY_PATH: usize = 0x1000;
 pub(crate) fn inherited(descriptor: RawFd) -> OwnedFd {
     // SAFETY: called once per number, for descriptors that the parent placed for us.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
-}
-
-/// `fork` with namespace flags; `Ok(0)` in the child.
-pub(crate) fn clone(flags: u64) -> Result<i32> {
-    let flags = usize::try_from(flags).unwrap_or(0) | SIGCHLD as usize;
-    // SAFETY: without CLONE_VM the child has its own copy of everything, stack included.
-    let pid = unsafe { raw(CLONE, [flags, 0, 0, 0, 0, 0]) }?;
-    Ok(i32::try_from(pid).unwrap_or(-1))
 }
 
 /// Starts a child on a stack of its own in this process's memory, and waits until it has become another
@@ -133,8 +120,22 @@ pub(crate) fn vfork(stack: &mut [u128], child: &mut dyn FnMut()) -> Result<i32> 
     answer(result).map(|pid| i32::try_from(pid).unwrap_or(-1))
 }
 
+/// Starts a child in this process's memory, on a stack of its own, and goes on beside it: no page is copied.
+pub(crate) fn clone_beside(
+    flags: u64,
+    stack: &mut [u128],
+    child: extern "C" fn() -> !,
+) -> Result<i32> {
+    let flags = usize::try_from(flags | CLONE_VM).unwrap_or(0) | word(SIGCHLD);
+    let top = stack.as_mut_ptr_range().end as usize;
+    // SAFETY: as in `vfork`, but both run at once: `child` is given nothing and makes system calls only, so
+    // that all it writes is its own stack, which is never freed nor used for anything else.
+    let result = unsafe { clone_onto(flags, top, 0, child as *const () as usize) };
+    answer(result).map(|pid| i32::try_from(pid).unwrap_or(-1))
+}
+
 /// # Safety
-/// As for [`vfork`], its only caller.
+/// As for its callers, [`vfork`] and [`clone_beside`].
 #[cfg(target_arch = "x86_64")]
 unsafe fn clone_onto(flags: usize, top: usize, argument: usize, run: usize) -> isize {
     let result: isize;
@@ -151,7 +152,7 @@ unsafe fn clone_onto(flags: usize, top: usize, argument: usize, run: usize) -> i
 }
 
 /// # Safety
-/// As for [`vfork`], its only caller.
+/// As for its callers, [`vfork`] and [`clone_beside`].
 #[cfg(target_arch = "aarch64")]
 unsafe fn clone_onto(flags: usize, top: usize, argument: usize, run: usize) -> isize {
     let result: isize;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mayfly_core::{Error, Kind, Result};
-use mayfly_init::protocol::{Create, Hello, MAX_PACKET, Prepare, Reader, Writer, fork};
+use mayfly_init::protocol::{Create, Hello, Prepare, Reader, Writer, fork};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -24,6 +24,9 @@ const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/mayfly-init"));
 
 /// Longest wait for an answer; a healthy forkserver answers within a millisecond.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest answer: the step that failed and a number.
+const MAX_ANSWER: usize = 1024;
 
 /// What a new forkserver is told first, kept to start another.
 #[derive(Debug)]
@@ -244,7 +247,7 @@ fn exchange(
         control.push(SendAncillaryMessage::ScmRights(given));
     }
     rustix::net::sendmsg(socket, &[IoSlice::new(request)], &mut control, SendFlags::NOSIGNAL)?;
-    let mut answer = vec![0; MAX_PACKET];
+    let mut answer = [0; MAX_ANSWER];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::net::recvmsg(
@@ -256,7 +259,7 @@ fn exchange(
     if received.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    answer.truncate(received.bytes);
+    let answer = answer[..received.bytes].to_vec();
     let descriptors = control
         .drain()
         .filter_map(|message| match message {

@@ -27,7 +27,7 @@ use super::cgroup::{Cgroups, Limits};
 use super::forkserver::{self, Forkserver, path_bytes};
 use super::image::HostImage;
 use super::init::Sockets;
-use super::kits::{Kit, Kits, id_base, slot_of};
+use super::kits::{Kit, Kits, Order, id_base, slot_of};
 use super::live::{Live, Registry, identify};
 use super::options::Options;
 use super::pool::{self, Headroom, Part, Place, Pool, Reserve};
@@ -184,19 +184,23 @@ impl Host {
 
     /// Makes what its folder lacks, also of one that a crash left half made, and boots it.
     fn complete_and_boot(&self, spec: &SandboxSpec) -> Result<()> {
+        // Its namespaces are made meanwhile.
+        let order = self.kits.order();
         let folder = self.pool.make_sandbox(spec.id, spec.resources.disk_bytes())?;
         Spec::from(spec).save(folder.fd())?;
         drop(folder);
-        self.boot(spec)
+        self.boot(spec, order)
     }
 
-    fn boot(&self, spec: &SandboxSpec) -> Result<()> {
+    fn boot(&self, spec: &SandboxSpec, order: Order<'_>) -> Result<()> {
         let Source::Host { .. } = &spec.source;
         let image = self.image()?;
         let mut tries = 1;
+        let mut order = Some(order);
         loop {
+            let order = order.take().unwrap_or_else(|| self.kits.order());
             let deaths = self.forkserver.deaths();
-            match self.try_boot(spec, &image) {
+            match self.try_boot(spec, &image, order) {
                 // Parked processes die with their forkserver; the next one is there at once.
                 Err(_) if tries < BOOT_TRIES && self.forkserver.deaths() != deaths => tries += 1,
                 result => return result,
@@ -204,8 +208,8 @@ impl Host {
         }
     }
 
-    fn try_boot(&self, spec: &SandboxSpec, image: &HostImage) -> Result<()> {
-        let kit = self.kits.take()?;
+    fn try_boot(&self, spec: &SandboxSpec, image: &HostImage, order: Order<'_>) -> Result<()> {
+        let kit = self.kits.take(order)?;
         match self.assemble(spec, image, &kit) {
             Ok(()) => {
                 let live =

@@ -50,7 +50,24 @@ pub(super) struct Kit {
 struct Shelf {
     ready: VecDeque<Kit>,
     used: BTreeSet<u32>,
+    /// Kits that somebody will take soon.
+    asked: usize,
+    /// How often none could be made.
+    failures: u64,
     stopping: bool,
+}
+
+/// A kit that will be taken; one is made while its taker does other things.
+#[derive(Debug)]
+pub(super) struct Order<'a> {
+    kits: &'a Kits,
+    failures: u64,
+}
+
+impl Drop for Order<'_> {
+    fn drop(&mut self) {
+        self.kits.shelf().asked -= 1;
+    }
 }
 
 /// The kits of a runtime; a thread of its own keeps `wanted` of them ready.
@@ -60,7 +77,10 @@ pub(super) struct Kits {
     cgroups: Cgroups,
     wanted: usize,
     shelf: Mutex<Shelf>,
-    changed: Condvar,
+    /// More are wanted, or none any more.
+    wanting: Condvar,
+    /// One more is ready, or could not be made.
+    arrived: Condvar,
 }
 
 impl Kits {
@@ -77,19 +97,41 @@ impl Kits {
             cgroups,
             wanted,
             shelf: Mutex::new(shelf),
-            changed: Condvar::new(),
+            wanting: Condvar::new(),
+            arrived: Condvar::new(),
         })
     }
 
-    /// A kit: a ready one, else one made now. Dead ones are passed over.
-    pub(super) fn take(&self) -> Result<Kit> {
+    /// Says that a kit will be taken soon.
+    pub(super) fn order(&self) -> Order<'_> {
+        let mut shelf = self.shelf();
+        shelf.asked += 1;
+        self.wanting.notify_one();
+        Order { kits: self, failures: shelf.failures }
+    }
+
+    /// The kit of an order: a ready one, else one that is being made. Dead ones are passed over. When
+    /// [`Kits::fill`] cannot make any, it is tried here, so that the reason is known.
+    pub(super) fn take(&self, order: Order<'_>) -> Result<Kit> {
+        let mut shelf = self.shelf();
         loop {
-            let Some(kit) = self.shelf().ready.pop_front() else { return self.make() };
-            self.changed.notify_one();
-            if kit.deaths == self.forkserver.deaths() && !ended(&kit.pidfd, 0) {
-                return Ok(kit);
+            if let Some(kit) = shelf.ready.pop_front() {
+                if kit.deaths == self.forkserver.deaths() && !ended(&kit.pidfd, 0) {
+                    shelf.asked -= 1;
+                    self.wanting.notify_one();
+                    std::mem::forget(order);
+                    return Ok(kit);
+                }
+                drop(shelf);
+                self.discard(&kit);
+                shelf = self.shelf();
+                self.wanting.notify_one();
+            } else if shelf.stopping || shelf.failures != order.failures {
+                drop(shelf);
+                return self.make();
+            } else {
+                shelf = self.arrived.wait(shelf).unwrap_or_else(PoisonError::into_inner);
             }
-            self.discard(&kit);
         }
     }
 
@@ -107,19 +149,25 @@ impl Kits {
     pub(super) fn fill(&self) {
         loop {
             let mut shelf = self.shelf();
-            while !shelf.stopping && shelf.ready.len() >= self.wanted {
-                shelf = self.changed.wait(shelf).unwrap_or_else(PoisonError::into_inner);
+            while !shelf.stopping && shelf.ready.len() >= self.wanted.max(shelf.asked) {
+                shelf = self.wanting.wait(shelf).unwrap_or_else(PoisonError::into_inner);
             }
             if shelf.stopping {
                 return;
             }
             drop(shelf);
-            match self.make() {
-                Ok(kit) => self.shelf().ready.push_back(kit),
+            let made = self.make();
+            let mut shelf = self.shelf();
+            match made {
+                Ok(kit) => {
+                    shelf.ready.push_back(kit);
+                    self.arrived.notify_one();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "namespaces could not be prepared");
-                    let shelf = self.shelf();
-                    drop(self.changed.wait_timeout(shelf, RETRY));
+                    shelf.failures += 1;
+                    self.arrived.notify_all();
+                    drop(self.wanting.wait_timeout(shelf, RETRY));
                 }
             }
         }
@@ -132,7 +180,8 @@ impl Kits {
             shelf.stopping = true;
             std::mem::take(&mut shelf.ready)
         };
-        self.changed.notify_all();
+        self.wanting.notify_all();
+        self.arrived.notify_all();
         for kit in kits {
             self.discard(&kit);
         }

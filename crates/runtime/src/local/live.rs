@@ -145,11 +145,14 @@ fn read_small(root: &OwnedFd, path: &str) -> Vec<u8> {
     let Ok(file) = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) else {
         return Vec::new();
     };
-    let plain = rustix::fs::fstat(&file).is_ok_and(|stat| {
+    let plain = rustix::fs::fstat(&file).ok().filter(|stat| {
         rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
     });
     let mut bytes = Vec::new();
-    if plain {
+    if let Some(stat) = plain {
+        let size = u64::try_from(stat.st_size).unwrap_or(0).min(MAX_ACCOUNTS);
+        // One more, so that the end is seen without growing.
+        bytes.reserve_exact(usize::try_from(size).unwrap_or(0) + 1);
         let _ = io::Read::read_to_end(
             &mut io::Read::take(std::fs::File::from(file), MAX_ACCOUNTS),
             &mut bytes,
