@@ -223,9 +223,7 @@ fn enter(hello: &Hello, prepare: &Prepare) -> Result<(), Failure> {
     }
     sys::unshare(numbers::CLONE_NEWNET | numbers::CLONE_NEWCGROUP)
         .fault("network and cgroup namespaces")?;
-    sys::loopback_up().fault("loopback device")?;
-    // Any port may be bound inside: the namespace is the sandbox's own.
-    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", b"0").fault("port range")
+    sys::loopback_up().fault("loopback device")
 }
 
 /// Lays an overlay over the templates, seen by this sandbox only. Their files are then the sandbox's own:
@@ -410,6 +408,11 @@ fn kernel_file_systems(hello: &Hello, create: &Create, base: u32) -> Result<(), 
     let (proc, sys_folder, dev) =
         (mount_point(b"proc")?, mount_point(b"sys")?, mount_point(b"dev")?);
     sys::mount(c"proc", &proc, c"proc", quiet, c"").fault("/proc")?;
+    // Any port may be bound inside: the namespace is the sandbox's own. Through its own /proc, because in the
+    // host's the kernel keeps one entry of this name per network namespace and searches them one by one.
+    if hello.weakened & WEAK_NETWORK == 0 {
+        fs::write("root/proc/sys/net/ipv4/ip_unprivileged_port_start", b"0").fault("port range")?;
+    }
     if hello.weakened & WEAK_MASKS == 0 {
         mask()?;
         let system = c"root/proc/sys";
