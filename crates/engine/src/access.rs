@@ -1,7 +1,6 @@
 //! Keys and callers.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{PoisonError, RwLock};
+use std::collections::BTreeSet;
 
 use mayfly_core::access::{ApiKey, Caller, Permission};
 use mayfly_core::time::Timestamp;
@@ -9,8 +8,7 @@ use mayfly_core::{Error, Kind, Result};
 use sha2::{Digest, Sha256};
 
 use crate::commit;
-use crate::engine::Engine;
-use crate::house::{need, not_found};
+use crate::house::{House, need, not_found};
 
 /// How every key of ours begins.
 const PREFIX: &str = "mf_key_";
@@ -18,8 +16,6 @@ const PREFIX: &str = "mf_key_";
 const SECRET_BYTES: usize = 32;
 /// Most bytes of a key's value or name.
 const MAX_TEXT: usize = 255;
-/// Most keys kept in memory; beyond that the memory starts over.
-const MAX_CACHED: usize = 10_000;
 /// Name of the key that comes from the environment.
 const ENVIRONMENT: &str = "environment";
 /// Name of the key made at first start.
@@ -36,32 +32,15 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Keys that were used since the start, by hash.
-#[derive(Debug, Default)]
-pub(crate) struct KeyCache(RwLock<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    by_hash: HashMap<[u8; 32], ApiKey>,
-    /// Counts deletions, so that what was read before one is not kept after it.
-    deletions: u64,
-}
-
-impl KeyCache {
-    fn get(&self, hash: &[u8; 32]) -> Option<ApiKey> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).by_hash.get(hash).cloned()
-    }
-}
-
 /// Use cases of keys.
 #[derive(Clone, Copy, Debug)]
-pub struct Access<'a>(pub(crate) &'a Engine);
+pub struct Access<'a>(pub(crate) &'a House);
 
 impl Access<'_> {
     /// Makes sure that there is a key: the given value (under the name `environment`), else, when the
     /// organization has none at all, a new one whose value is returned this once.
     pub async fn bootstrap_key(&self, given: Option<&str>) -> Result<Option<String>> {
-        let house = &self.0.house;
+        let house = self.0;
         let caller = self.administrator();
         let wanted = |name: &str| NewKey {
             name: name.to_owned(),
@@ -90,7 +69,7 @@ impl Access<'_> {
 
     /// The caller behind a key's value; [`Kind::Unauthenticated`] when it is unknown or expired.
     pub async fn authenticate(&self, value: &str) -> Result<Caller> {
-        let house = &self.0.house;
+        let house = self.0;
         let hash = hash(value);
         let key = match house.keys.get(&hash) {
             Some(key) => key,
@@ -109,7 +88,7 @@ impl Access<'_> {
     /// The server's own administrator, for callers whom the operating system vouches for.
     pub fn administrator(&self) -> Caller {
         Caller {
-            organization: self.0.house.organization,
+            organization: self.0.organization,
             permissions: BTreeSet::from([Permission::Admin]),
         }
     }
@@ -123,11 +102,11 @@ impl Access<'_> {
                 "name must have 1 to {MAX_TEXT} bytes and no control characters"
             )));
         }
-        if wanted.expires_at.is_some_and(|expiry| expiry <= self.0.house.now().wall) {
+        if wanted.expires_at.is_some_and(|expiry| expiry <= self.0.now().wall) {
             return Err(Error::invalid("expiresAt must lie in the future"));
         }
         let mut secret = [0; SECRET_BYTES];
-        self.0.house.entropy.fill(&mut secret);
+        self.0.entropy.fill(&mut secret);
         let value = format!("{PREFIX}{}", base64url(&secret));
         let key = self.add(caller, wanted, &value).await?;
         Ok((key, value))
@@ -136,7 +115,7 @@ impl Access<'_> {
     /// Keys of the caller's organization, by name. Needs `admin`.
     pub async fn keys(&self, caller: &Caller) -> Result<Vec<ApiKey>> {
         need(caller, Permission::Admin)?;
-        self.0.house.store.keys(caller.organization).await
+        self.0.store.keys(caller.organization).await
     }
 
     /// Deletes a key; refused from then on. Needs `admin`.
@@ -146,7 +125,7 @@ impl Access<'_> {
     }
 
     async fn add(&self, caller: &Caller, wanted: NewKey, value: &str) -> Result<ApiKey> {
-        let house = &self.0.house;
+        let house = self.0;
         let key = ApiKey {
             name: wanted.name,
             organization: caller.organization,
@@ -161,25 +140,17 @@ impl Access<'_> {
     }
 
     async fn remove(&self, caller: &Caller, name: &str) -> Result<bool> {
-        let house = &self.0.house;
+        let house = self.0;
         let removed = commit::delete_key(&*house.store, caller.organization, name).await?;
-        let mut kept = house.keys.0.write().unwrap_or_else(PoisonError::into_inner);
-        kept.deletions += 1;
-        kept.by_hash.retain(|_, key| key.organization != caller.organization || key.name != name);
+        house.keys.forget(|key| key.organization == caller.organization && key.name == name);
         Ok(removed)
     }
 
     async fn load(&self, hash: &[u8; 32]) -> Result<ApiKey> {
-        let house = &self.0.house;
-        let before = house.keys.0.read().unwrap_or_else(PoisonError::into_inner).deletions;
+        let house = self.0;
+        let before = house.keys.deletions();
         let key = house.store.key_by_hash(hash).await?.ok_or_else(unknown)?;
-        let mut kept = house.keys.0.write().unwrap_or_else(PoisonError::into_inner);
-        if kept.by_hash.len() >= MAX_CACHED {
-            kept.by_hash.clear();
-        }
-        if kept.deletions == before {
-            kept.by_hash.insert(*hash, key.clone());
-        }
+        house.keys.keep(&key, before);
         Ok(key)
     }
 }

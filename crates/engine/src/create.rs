@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mayfly_core::access::Caller;
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
-use mayfly_core::sandbox::{Claim, Command, CreateSandbox, Desired, Effect, Sandbox, State};
+use mayfly_core::sandbox::{Claim, Command, CreateSandbox, Effect, Sandbox};
 use mayfly_core::snapshot::Snapshot;
 use mayfly_core::{Error, Result};
 
@@ -129,7 +129,7 @@ impl Make {
             resources: self.resources,
             timers: wanted.timers,
             idempotency_key: wanted.idempotency_key.clone(),
-            ..blank(house, id, &self.snapshot)
+            ..house.blank(id, &self.snapshot)
         }
     }
 
@@ -145,40 +145,6 @@ impl Make {
         let name = self.wanted.name.as_deref().unwrap_or_default();
         Error::conflict(format!("a sandbox named {name} already exists"))
             .with_hint("choose another name, or delete that sandbox first")
-    }
-}
-
-/// A record of a new sandbox of this snapshot, all else at its default.
-pub(crate) fn blank(house: &House, id: SandboxId, snapshot: &Snapshot) -> Sandbox {
-    let now = house.now();
-    Sandbox {
-        id,
-        organization: house.organization,
-        name: id.to_string(),
-        snapshot: snapshot.id,
-        snapshot_name: snapshot.name.clone(),
-        user: snapshot.user.clone(),
-        env: std::collections::BTreeMap::new(),
-        labels: std::collections::BTreeMap::new(),
-        public: false,
-        target: house.settings.target.clone(),
-        resources: snapshot.resources,
-        profile: house.runtime.profile(),
-        state: State::Creating,
-        desired: Desired::Started,
-        resume_to: None,
-        error_reason: None,
-        recoverable: false,
-        timers: mayfly_core::sandbox::Timers::default(),
-        created: now,
-        ttl_from: now,
-        last_activity: now,
-        stopped_since: None,
-        updated_at: now.wall,
-        server: house.server,
-        idempotency_key: None,
-        warm: false,
-        version: 0,
     }
 }
 

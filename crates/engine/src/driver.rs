@@ -185,7 +185,7 @@ fn failure(error: &Error, effect: Effect) -> Fact {
 
 /// Everything the runtime needs; the caller's environment comes after the snapshot's.
 async fn spec(house: &House, record: &Sandbox) -> Result<SandboxSpec> {
-    let snapshot = house.snapshots.by_id(house, record.snapshot).await?;
+    let snapshot = house.snapshots.by_id(&*house.store, record.snapshot).await?;
     let mut env = snapshot.env.clone();
     env.extend(record.env.iter().map(|(key, value)| (key.clone(), value.clone())));
     Ok(SandboxSpec {

@@ -12,18 +12,20 @@ use mayfly_core::ports::store::Store;
 use mayfly_core::sandbox::State;
 use tokio::sync::{Mutex, Notify, Semaphore};
 
-use crate::access::{Access, KeyCache};
-use crate::commit;
+use crate::access::Access;
 use crate::house::{BACKGROUND, House};
+use crate::key_cache::KeyCache;
 use crate::living::Living;
 use crate::reach::{self, Reach};
+use crate::ready::Ready;
 use crate::reconcile::{self, activity, world};
 use crate::sandboxes::Sandboxes;
 use crate::settings::Settings;
-use crate::snapshots::{self, SnapshotCache, Snapshots};
-use crate::steady::Steady;
+use crate::snapshot_cache::SnapshotCache;
+use crate::snapshots::{self, Snapshots};
+use crate::start;
 use crate::tasks::Tasks;
-use crate::warm::{self, Pool};
+use crate::warm;
 
 /// The use cases of one server; a cheap handle.
 #[derive(Clone, Debug)]
@@ -43,11 +45,11 @@ impl Engine {
         entropy: Arc<dyn Entropy>,
         settings: Settings,
     ) -> Result<Self> {
-        let server = identity(&*store, &*entropy, "server", ServerId::from_uuid).await?;
+        let server = start::identity(&*store, &*entropy, "server", ServerId::from_uuid).await?;
         let organization =
-            identity(&*store, &*entropy, "organization", OrganizationId::from_uuid).await?;
+            start::identity(&*store, &*entropy, "organization", OrganizationId::from_uuid).await?;
         let rows = store.living().await?;
-        let clock = Steady::open(clock, &*store, &rows).await?;
+        let clock = start::clock(clock, &*store, &rows).await?;
         let (host, renewed) =
             snapshots::host(&*store, &*runtime, &*entropy, organization, clock.now()).await?;
         let house = Arc::new(House {
@@ -61,7 +63,7 @@ impl Engine {
             living: Arc::new(Living::default()),
             snapshots: SnapshotCache::default(),
             keys: KeyCache::default(),
-            pool: Pool::default(),
+            ready: Ready::default(),
             tasks: Tasks::new(),
             background: Semaphore::new(BACKGROUND),
             reaping: Mutex::new(()),
@@ -77,7 +79,7 @@ impl Engine {
             if record.warm && renewed {
                 warm::retire(&house, &live).await;
             } else if record.warm && record.state == State::Started {
-                house.pool.put(live);
+                house.ready.put(live);
             }
         }
         reconcile::start(&house);
@@ -86,17 +88,17 @@ impl Engine {
 
     /// Keys and callers.
     pub fn access(&self) -> Access<'_> {
-        Access(self)
+        Access(&self.house)
     }
 
     /// Sandboxes.
     pub fn sandboxes(&self) -> Sandboxes<'_> {
-        Sandboxes(self)
+        Sandboxes(&self.house)
     }
 
     /// Snapshots.
     pub fn snapshots(&self) -> Snapshots<'_> {
-        Snapshots(self)
+        Snapshots(&self.house)
     }
 
     /// The inside of a started sandbox; counts as a use of it.
@@ -131,22 +133,4 @@ impl Engine {
         }
         activity::pass(Arc::clone(&self.house)).await;
     }
-}
-
-/// An id of the server itself, made at its first start.
-async fn identity<T>(
-    store: &dyn Store,
-    entropy: &dyn Entropy,
-    name: &str,
-    wrap: fn(uuid::Uuid) -> T,
-) -> Result<T>
-where
-    T: std::str::FromStr<Err = mayfly_core::Error> + std::fmt::Display,
-{
-    if let Some(kept) = store.setting(name).await? {
-        return kept.parse();
-    }
-    let made = wrap(entropy.uuid());
-    commit::set_setting(store, name, &made.to_string()).await?;
-    Ok(made)
 }

@@ -3,21 +3,23 @@
 use std::sync::Arc;
 
 use mayfly_core::access::{Caller, Permission};
-use mayfly_core::id::{OrganizationId, ServerId};
+use mayfly_core::id::{OrganizationId, SandboxId, ServerId};
 use mayfly_core::ports::entropy::Entropy;
 use mayfly_core::ports::runtime::Runtime;
 use mayfly_core::ports::store::Store;
+use mayfly_core::sandbox::{Desired, Sandbox, State};
+use mayfly_core::snapshot::Snapshot;
 use mayfly_core::time::Moment;
 use mayfly_core::{Error, Kind, Result};
 use tokio::sync::{Mutex, Notify, Semaphore};
 
-use crate::access::KeyCache;
+use crate::key_cache::KeyCache;
 use crate::living::{Live, Living};
+use crate::ready::Ready;
 use crate::settings::Settings;
-use crate::snapshots::SnapshotCache;
+use crate::snapshot_cache::SnapshotCache;
 use crate::steady::Steady;
 use crate::tasks::Tasks;
-use crate::warm::Pool;
 
 /// Most transitions that timers and reconcilers have under way at once.
 pub(crate) const BACKGROUND: usize = 16;
@@ -35,7 +37,7 @@ pub(crate) struct House {
     pub(crate) living: Arc<Living>,
     pub(crate) snapshots: SnapshotCache,
     pub(crate) keys: KeyCache,
-    pub(crate) pool: Pool,
+    pub(crate) ready: Ready,
     pub(crate) tasks: Tasks,
     /// Room for transitions that no caller waits for.
     pub(crate) background: Semaphore,
@@ -55,6 +57,40 @@ impl House {
         self.living
             .find(caller.organization, id_or_name)
             .ok_or_else(|| not_found("sandbox", id_or_name))
+    }
+
+    /// A record of a new sandbox of this snapshot, all else at its default.
+    pub(crate) fn blank(&self, id: SandboxId, snapshot: &Snapshot) -> Sandbox {
+        let now = self.now();
+        Sandbox {
+            id,
+            organization: self.organization,
+            name: id.to_string(),
+            snapshot: snapshot.id,
+            snapshot_name: snapshot.name.clone(),
+            user: snapshot.user.clone(),
+            env: std::collections::BTreeMap::new(),
+            labels: std::collections::BTreeMap::new(),
+            public: false,
+            target: self.settings.target.clone(),
+            resources: snapshot.resources,
+            profile: self.runtime.profile(),
+            state: State::Creating,
+            desired: Desired::Started,
+            resume_to: None,
+            error_reason: None,
+            recoverable: false,
+            timers: mayfly_core::sandbox::Timers::default(),
+            created: now,
+            ttl_from: now,
+            last_activity: now,
+            stopped_since: None,
+            updated_at: now.wall,
+            server: self.server,
+            idempotency_key: None,
+            warm: false,
+            version: 0,
+        }
     }
 }
 

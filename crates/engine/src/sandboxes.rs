@@ -13,7 +13,6 @@ use crate::admission;
 use crate::commit::{self, Changed};
 use crate::create;
 use crate::driver;
-use crate::engine::Engine;
 use crate::house::{House, need, not_found};
 use crate::living::Live;
 use crate::patience::{self, Promise};
@@ -24,7 +23,7 @@ const MAX_PAGE: u32 = 200;
 /// Use cases of sandboxes. Verbs wait at most `Settings::patience` for their transition and then answer
 /// with the transient state; the transition goes on even when its caller leaves.
 #[derive(Clone, Copy, Debug)]
-pub struct Sandboxes<'a>(pub(crate) &'a Engine);
+pub struct Sandboxes<'a>(pub(crate) &'a Arc<House>);
 
 impl Sandboxes<'_> {
     /// Makes a sandbox, or gives the one that the same idempotency key made.
@@ -33,13 +32,13 @@ impl Sandboxes<'_> {
     /// the quota, `Invalid` naming the field, `Unavailable` when the host has no room at the moment.
     pub async fn create(&self, caller: &Caller, wanted: CreateSandbox) -> Result<Sandbox> {
         need(caller, Permission::WriteSandboxes)?;
-        create::create(&self.0.house, caller, wanted).await
+        create::create(self.0, caller, wanted).await
     }
 
     /// One sandbox, by id, else by name.
     #[expect(clippy::unused_async, reason = "a store shared by several servers will be asked here")]
     pub async fn get(&self, caller: &Caller, id_or_name: &str) -> Result<Sandbox> {
-        self.0.house.find(caller, id_or_name).map(|live| live.shown())
+        self.0.find(caller, id_or_name).map(|live| live.shown())
     }
 
     /// A page of the organization's sandboxes, 1 to 200 rows.
@@ -47,7 +46,7 @@ impl Sandboxes<'_> {
         if !(1..=MAX_PAGE).contains(&query.limit) {
             return Err(Error::invalid(format!("limit must be 1 to {MAX_PAGE}")));
         }
-        self.0.house.store.sandboxes(caller.organization, query).await
+        self.0.store.sandboxes(caller.organization, query).await
     }
 
     /// Runs it: from stopped, archived, paused; a started one is returned unchanged.
@@ -84,7 +83,7 @@ impl Sandboxes<'_> {
     /// long as its record is kept.
     pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<Sandbox> {
         need(caller, Permission::DeleteSandboxes)?;
-        match self.0.house.find(caller, id_or_name) {
+        match self.0.find(caller, id_or_name) {
             Ok(live) => self.run(live, |_| Command::Destroy).await,
             Err(_) => self.destroyed(caller, id_or_name).await,
         }
@@ -99,8 +98,8 @@ impl Sandboxes<'_> {
     ) -> Result<Sandbox> {
         wanted.check()?;
         need(caller, Permission::WriteSandboxes)?;
-        let live = self.0.house.find(caller, id_or_name)?;
-        admission::fits(&self.0.house, wanted.apply(live.record().resources))?;
+        let live = self.0.find(caller, id_or_name)?;
+        admission::fits(self.0, wanted.apply(live.record().resources))?;
         self.run(live, move |current| Command::Resize(wanted.apply(current.resources))).await
     }
 
@@ -139,7 +138,7 @@ impl Sandboxes<'_> {
     #[expect(clippy::unused_async, reason = "a store shared by several servers will be asked here")]
     pub async fn touch(&self, caller: &Caller, id_or_name: &str) -> Result<()> {
         need(caller, Permission::WriteSandboxes)?;
-        let house = &self.0.house;
+        let house = self.0;
         house.find(caller, id_or_name)?.touch(house.now());
         Ok(())
     }
@@ -151,11 +150,11 @@ impl Sandboxes<'_> {
         id_or_name: &str,
         limit: u32,
     ) -> Result<Vec<Event>> {
-        let id = match self.0.house.find(caller, id_or_name) {
+        let id = match self.0.find(caller, id_or_name) {
             Ok(live) => live.id(),
             Err(_) => self.destroyed(caller, id_or_name).await?.id,
         };
-        self.0.house.store.events(id, limit.min(MAX_PAGE)).await
+        self.0.store.events(id, limit.min(MAX_PAGE)).await
     }
 
     async fn write(
@@ -165,7 +164,7 @@ impl Sandboxes<'_> {
         command: impl Fn(&Sandbox) -> Command + Send + Sync + 'static,
     ) -> Result<Sandbox> {
         need(caller, Permission::WriteSandboxes)?;
-        let live = self.0.house.find(caller, id_or_name)?;
+        let live = self.0.find(caller, id_or_name)?;
         self.run(live, command).await
     }
 
@@ -175,16 +174,16 @@ impl Sandboxes<'_> {
         command: impl Fn(&Sandbox) -> Command + Send + Sync + 'static,
     ) -> Result<Sandbox> {
         let promise = Promise::default();
-        let house = Arc::clone(&self.0.house);
+        let house = Arc::clone(self.0);
         let work = transition(house, live, promise.clone(), command);
-        patience::wait(&self.0.house, &promise, work).await
+        patience::wait(self.0, &promise, work).await
     }
 
     /// The record of a destroyed one, which only its id still leads to.
     async fn destroyed(&self, caller: &Caller, id: &str) -> Result<Sandbox> {
         let unknown = || not_found("sandbox", id);
         let parsed = id.parse().map_err(|_| unknown())?;
-        let kept = self.0.house.store.sandbox(parsed).await?;
+        let kept = self.0.store.sandbox(parsed).await?;
         kept.filter(|kept| {
             kept.organization == caller.organization && kept.state == State::Destroyed && !kept.warm
         })

@@ -1,8 +1,8 @@
 //! Snapshots as callers see them, and the one that is always there.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use mayfly_core::Result;
 use mayfly_core::access::Caller;
 use mayfly_core::id::{OrganizationId, SnapshotId};
 use mayfly_core::limits::Resources;
@@ -11,10 +11,8 @@ use mayfly_core::ports::runtime::Runtime;
 use mayfly_core::ports::store::Store;
 use mayfly_core::snapshot::Snapshot;
 use mayfly_core::time::Moment;
-use mayfly_core::{Error, Kind, Result};
 
 use crate::commit;
-use crate::engine::Engine;
 use crate::house::{House, not_found};
 
 /// Name of the snapshot made of the host's own programs.
@@ -22,52 +20,18 @@ const HOST: &str = "host";
 
 /// Use cases of snapshots.
 #[derive(Clone, Copy, Debug)]
-pub struct Snapshots<'a>(pub(crate) &'a Engine);
+pub struct Snapshots<'a>(pub(crate) &'a House);
 
 impl Snapshots<'_> {
     /// Snapshots that the caller's organization sees.
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Snapshot>> {
-        self.0.house.store.snapshots(caller.organization).await
+        self.0.store.snapshots(caller.organization).await
     }
 
     /// One of them, by id, else by name.
     pub async fn get(&self, caller: &Caller, id_or_name: &str) -> Result<Snapshot> {
-        let snapshot = find(&self.0.house, caller.organization, id_or_name).await?;
+        let snapshot = find(self.0, caller.organization, id_or_name).await?;
         Ok(Snapshot::clone(&snapshot))
-    }
-}
-
-/// Snapshots seen so far; they never change once made, except `host` at start.
-#[derive(Debug, Default)]
-pub(crate) struct SnapshotCache(RwLock<HashMap<SnapshotId, Arc<Snapshot>>>);
-
-impl SnapshotCache {
-    /// The snapshot of this id, whoever owns it.
-    pub(crate) async fn by_id(&self, house: &House, id: SnapshotId) -> Result<Arc<Snapshot>> {
-        if let Some(snapshot) = self.look(|snapshot| snapshot.id == id) {
-            return Ok(snapshot);
-        }
-        let snapshot = house.store.snapshot(id).await?.ok_or_else(|| {
-            Error::new(Kind::Internal, format!("snapshot {id} of a sandbox is gone"))
-        })?;
-        Ok(self.keep(snapshot))
-    }
-
-    /// Those kept at the moment.
-    pub(crate) fn all(&self) -> Vec<Arc<Snapshot>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-
-    pub(crate) fn keep(&self, snapshot: Snapshot) -> Arc<Snapshot> {
-        let snapshot = Arc::new(snapshot);
-        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(snapshot.id, Arc::clone(&snapshot));
-        snapshot
-    }
-
-    fn look(&self, fits: impl Fn(&Snapshot) -> bool) -> Option<Arc<Snapshot>> {
-        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        kept.values().find(|snapshot| fits(snapshot)).cloned()
     }
 }
 

@@ -6,16 +6,9 @@
 
 use std::sync::Arc;
 
-use mayfly_core::Result;
 use mayfly_core::ports::clock::Clock;
-use mayfly_core::ports::store::Store;
 use mayfly_core::sandbox::Sandbox;
 use mayfly_core::time::{Moment, Monotonic};
-
-use crate::commit;
-
-/// Name of the setting that holds `<boot id> <offset in ms>`.
-const SETTING: &str = "clock";
 
 /// The host's clocks, the monotonic one continued over all boots.
 #[derive(Debug)]
@@ -25,23 +18,9 @@ pub(crate) struct Steady {
 }
 
 impl Steady {
-    /// Continues the time of these rows.
-    pub(crate) async fn open(
-        clock: Arc<dyn Clock>,
-        store: &dyn Store,
-        rows: &[Sandbox],
-    ) -> Result<Self> {
-        let boot = clock.boot_id().to_owned();
-        let kept = store.setting(SETTING).await?;
-        let kept = kept.as_deref().and_then(|text| text.rsplit_once(' '));
-        if let Some((_, offset)) = kept.filter(|(of, _)| *of == boot)
-            && let Ok(offset) = offset.parse()
-        {
-            return Ok(Self { clock, offset });
-        }
-        let offset = offset(rows, clock.now());
-        commit::set_setting(store, SETTING, &format!("{boot} {offset}")).await?;
-        Ok(Self { clock, offset })
+    /// The clock with what is added to this boot's time.
+    pub(crate) fn new(clock: Arc<dyn Clock>, offset: i64) -> Self {
+        Self { clock, offset }
     }
 
     /// Now.
@@ -52,7 +31,7 @@ impl Steady {
 }
 
 /// What to add to this boot's clock so that it continues the rows' time.
-fn offset(rows: &[Sandbox], now: Moment) -> i64 {
+pub(crate) fn offset(rows: &[Sandbox], now: Moment) -> i64 {
     let newest = rows
         .iter()
         .flat_map(|row| {

@@ -1,7 +1,7 @@
 //! Image-warm sandboxes: made ahead of time, claimed by a compare-and-swap of their row.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use mayfly_core::Result;
 use mayfly_core::id::{SandboxId, SnapshotId};
@@ -11,30 +11,12 @@ use mayfly_core::snapshot::Snapshot;
 
 use crate::admission::admit;
 use crate::commit::{self, Added, Changed};
-use crate::create::blank;
 use crate::driver;
 use crate::house::House;
 use crate::living::Live;
 
 /// Most entries of the pool tried for one claim; the others were retired or broke meanwhile.
 const MAX_TRIES: usize = 16;
-
-/// Ready sandboxes in memory, by snapshot; the rows decide, this only says where to look.
-#[derive(Debug, Default)]
-pub(crate) struct Pool(Mutex<HashMap<SnapshotId, VecDeque<Arc<Live>>>>);
-
-impl Pool {
-    pub(crate) fn put(&self, live: Arc<Live>) {
-        let snapshot = live.record().snapshot;
-        let mut ready = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ready.entry(snapshot).or_default().push_back(live);
-    }
-
-    fn take(&self, snapshot: SnapshotId) -> Option<Arc<Live>> {
-        let mut ready = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ready.get_mut(&snapshot)?.pop_front()
-    }
-}
 
 /// What came of a claim.
 #[derive(Debug)]
@@ -57,9 +39,9 @@ pub(crate) async fn claim(
     claim: impl Fn(SandboxId) -> Claim + Send + Sync,
 ) -> Result<Claimed> {
     for _ in 0..MAX_TRIES {
-        let Some(live) = house.pool.take(snapshot) else { break };
+        let Some(live) = house.ready.take(snapshot) else { break };
         if size.disk_gib < live.record().resources.disk_gib {
-            house.pool.put(live);
+            house.ready.put(live);
             break;
         }
         let wish = claim(live.id());
@@ -70,11 +52,11 @@ pub(crate) async fn claim(
         let claimed = match changed.await {
             Ok(Changed::Done(effect)) => Claimed::Yes(live, effect),
             Ok(Changed::NameTaken) => {
-                house.pool.put(live);
+                house.ready.put(live);
                 Claimed::NameTaken
             }
             Ok(Changed::Repeated(made)) => {
-                house.pool.put(live);
+                house.ready.put(live);
                 Claimed::Repeated(made)
             }
             // Retired or broken since it was put here; the reconciler sees to it.
@@ -83,7 +65,7 @@ pub(crate) async fn claim(
                 continue;
             }
             Err(error) => {
-                house.pool.put(live);
+                house.ready.put(live);
                 return Err(error);
             }
         };
@@ -143,7 +125,7 @@ async fn make(house: &House, snapshot: &Snapshot) -> Result<()> {
     let room = admit(house, snapshot.resources)?;
     let id = SandboxId::from_uuid(house.entropy.uuid());
     let never = Timers { auto_stop: 0, auto_pause: 0, auto_archive: 0, auto_delete: -1, ttl: 0 };
-    let record = Sandbox { warm: true, timers: never, ..blank(house, id, snapshot) };
+    let record = Sandbox { warm: true, timers: never, ..house.blank(id, snapshot) };
     let added = commit::insert(house, record).await?;
     drop(room);
     let Added::New(live) = added else { return Ok(()) };
@@ -152,7 +134,7 @@ async fn make(house: &House, snapshot: &Snapshot) -> Result<()> {
         return Err(error);
     }
     if ready(&live.record()) {
-        house.pool.put(live);
+        house.ready.put(live);
     }
     Ok(())
 }
