@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::sandbox::record::Timers;
-use crate::sandbox::timers::{MAX_AUTO_ARCHIVE, MAX_MINUTES};
+use crate::sandbox::timers::{MAX_AUTO_ARCHIVE, MAX_MINUTES, Timer};
 use crate::{Error, Result};
 
 /// Most bytes of a name.
@@ -103,4 +103,27 @@ fn bounded(field: &str, map: &BTreeMap<String, String>, most_bytes: usize) -> Re
         return Err(Error::invalid(format!("{field} must be at most {most_bytes} bytes in all")));
     }
     Ok(())
+}
+
+/// The timers with one of them set.
+pub(super) fn timer(mut timers: Timers, timer: Timer, minutes: i64) -> Result<Timers> {
+    let bad = || {
+        Error::invalid(format!(
+            "{} must be a whole number of minutes from 0 to {MAX_MINUTES}",
+            timer.field()
+        ))
+    };
+    if timer == Timer::AutoDelete {
+        timers.auto_delete = i32::try_from(minutes.max(-1)).map_err(|_| bad())?;
+    } else {
+        let minutes = u32::try_from(minutes).map_err(|_| bad())?;
+        match timer {
+            Timer::AutoStop => timers.auto_stop = minutes,
+            Timer::AutoPause => timers.auto_pause = minutes,
+            Timer::AutoArchive => timers.auto_archive = minutes,
+            Timer::Ttl | Timer::AutoDelete => timers.ttl = minutes,
+        }
+    }
+    self::timers(&timers)?;
+    Ok(timers)
 }

@@ -18,6 +18,7 @@
 
 mod command;
 mod create;
+mod due;
 mod fact;
 mod input;
 mod record;
@@ -26,7 +27,8 @@ mod transitions;
 
 pub use command::{Claim, Command, Denied, Effect, Step};
 pub use create::{CreateSandbox, Resize};
+pub use due::due;
 pub use fact::Fact;
 pub use record::{Desired, Sandbox, State, Timers};
-pub use timers::{MAX_AUTO_ARCHIVE, MAX_MINUTES, Timer, due};
+pub use timers::{MAX_AUTO_ARCHIVE, MAX_MINUTES, Timer};
 pub use transitions::{on_command, on_fact, pending};

@@ -3,8 +3,9 @@
 use crate::limits::Resources;
 use crate::sandbox::command::{Claim, Command, Denied, Effect, Step};
 use crate::sandbox::fact::Fact;
+use crate::sandbox::input;
 use crate::sandbox::record::{Desired, Sandbox, State};
-use crate::sandbox::{input, timers};
+use crate::sandbox::timers::Timer;
 use crate::time::Moment;
 
 /// Decides a command. `Ok` with an unchanged record means that it is already as wished.
@@ -219,8 +220,9 @@ fn settings(sandbox: &Sandbox, command: Command, now: Moment) -> Result<Step, De
             next.labels = labels;
         }
         Command::SetTimer(timer, minutes) => {
-            next.timers = timers::set(next.timers, timer, minutes)?;
-            if timer == timers::Timer::Ttl {
+            next.timers = input::timer(next.timers, timer, minutes)
+                .map_err(|error| Denied::Invalid(error.message().to_owned()))?;
+            if timer == Timer::Ttl {
                 next.ttl_from = now;
             }
         }

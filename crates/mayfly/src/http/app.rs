@@ -13,8 +13,8 @@ use mayfly_core::ports::store::Store;
 use mayfly_core::time::Timestamp;
 use mayfly_engine::Engine;
 
+use super::counters::Counters;
 use super::fault::{Answer, Fault};
-use super::metrics::Counters;
 use super::rate::Rate;
 
 /// Choices of the operator about the HTTP edge.

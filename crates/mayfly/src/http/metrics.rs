@@ -2,51 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::{Extension, State};
 use axum::http::header::{CONTENT_TYPE, FORWARDED};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use mayfly_core::access::Permission;
-use mayfly_core::time::Monotonic;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::{App, Who};
+use super::counters::Counters;
 use super::fault::{Answer, Fault};
 use super::gate::Peer;
-
-/// Counters since the start of the server.
-#[derive(Debug)]
-pub(crate) struct Counters {
-    /// Answers by hundreds of their status, from 1xx.
-    answers: [AtomicU64; 5],
-    last_request: AtomicU64,
-}
-
-impl Counters {
-    /// All zero.
-    pub(crate) fn new(now: Monotonic) -> Self {
-        Self { answers: Default::default(), last_request: AtomicU64::new(now.0) }
-    }
-
-    /// Marks the arrival of a request.
-    pub(crate) fn arrived(&self, now: Monotonic) {
-        self.last_request.store(now.0, Ordering::Relaxed);
-    }
-
-    /// When the last one arrived.
-    pub(crate) fn last_request(&self) -> Monotonic {
-        Monotonic(self.last_request.load(Ordering::Relaxed))
-    }
-
-    /// Counts an answer.
-    pub(crate) fn answered(&self, status: StatusCode) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
-        self.answers[class].fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// Prometheus text. Open to loopback callers when no public URL is set, else it needs `read:metrics`.
 #[utoipa::path(get, path = "/metrics", tag = "metrics", responses((status = 200, body = String, content_type = "text/plain")))]
@@ -85,8 +53,7 @@ fn text(counters: &Counters, states: &BTreeMap<(&str, bool), u64>) -> String {
     let mut out = String::from(
         "# HELP mayfly_http_answers_total Answered requests by class of their status.\n# TYPE mayfly_http_answers_total counter\n",
     );
-    for (class, count) in counters.answers.iter().enumerate() {
-        let count = count.load(Ordering::Relaxed);
+    for (class, count) in counters.answers().enumerate() {
         let _ = writeln!(out, "mayfly_http_answers_total{{class=\"{}xx\"}} {count}", class + 1);
     }
     out.push_str("# HELP mayfly_sandboxes Sandboxes that are not destroyed.\n# TYPE mayfly_sandboxes gauge\n");

@@ -8,6 +8,7 @@ mod app;
 mod charts;
 mod code_run;
 mod config;
+mod counters;
 mod fault;
 mod gate;
 mod health;
