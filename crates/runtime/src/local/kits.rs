@@ -3,7 +3,7 @@
 //! A kit is used once and never recycled: the kernel keeps counters and caches per namespace that must
 //! not pass from one sandbox to the next.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use mayfly_init::protocol::Prepare;
 use super::cgroup::{Cgroups, Group};
 use super::forkserver::{Forkserver, path_bytes};
 use super::live::ended;
+use super::slots::Slots;
 
 /// First host id handed out; below lie the ids of people and services.
 const FIRST_ID: u32 = 0x2000_0000;
@@ -46,10 +47,10 @@ pub(super) struct Kit {
     deaths: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shelf {
     ready: VecDeque<Kit>,
-    used: BTreeSet<u32>,
+    slots: Slots,
     /// Kits that somebody will take soon.
     asked: usize,
     /// How often none could be made.
@@ -91,7 +92,13 @@ impl Kits {
         wanted: usize,
         used: impl IntoIterator<Item = u32>,
     ) -> Arc<Self> {
-        let shelf = Shelf { used: used.into_iter().collect(), ..Shelf::default() };
+        let shelf = Shelf {
+            ready: VecDeque::new(),
+            slots: Slots::new(SLOTS, used),
+            asked: 0,
+            failures: 0,
+            stopping: false,
+        };
         Arc::new(Self {
             forkserver,
             cgroups,
@@ -137,7 +144,7 @@ impl Kits {
 
     /// Gives back the slot of a sandbox that is completely gone.
     pub(super) fn release(&self, slot: u32) {
-        self.shelf().used.remove(&slot);
+        self.shelf().slots.give(slot);
     }
 
     /// Number of kits ready now.
@@ -229,14 +236,10 @@ impl Kits {
     }
 
     fn reserve(&self) -> Result<u32> {
-        let mut shelf = self.shelf();
-        let free = (0..SLOTS).find(|slot| !shelf.used.contains(slot));
-        let slot = free.ok_or_else(|| {
+        self.shelf().slots.take().ok_or_else(|| {
             Error::new(Kind::Limit, format!("all {SLOTS} id ranges are in use"))
                 .with_hint("delete sandboxes")
-        })?;
-        shelf.used.insert(slot);
-        Ok(slot)
+        })
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {

@@ -23,6 +23,7 @@ mod options;
 pub mod pool;
 mod runtime;
 pub mod seccomp;
+mod slots;
 mod spec;
 pub mod users;
 
