@@ -28,7 +28,9 @@ cargo xtask <verb>
   setup               install what the verbs need; quick when nothing is missing
   bench [--json] [--check] [--write-readme]
                       the promised figures beside their floor and their peers
-  soak [--seed N]     the tests at full count, those that take long included
+  soak [tests|fuzz|density]... [--seed N] [--seconds N]
+                      what takes long: the tests at full count, the fuzzer on every body (60 seconds each
+                      unless told otherwise), 5,000 sandboxes alive at once
   openapi             write openapi/mayfly.json again from the built server
 ";
 

@@ -74,6 +74,24 @@ pub(crate) fn for_testing() -> Result<()> {
     })
 }
 
+/// Installs the fuzzer; a nightly compiler must be there.
+pub(crate) fn for_fuzzing() -> Result<PathBuf> {
+    let nightly = command("rustc", &["+nightly", "--version"]).output();
+    if !nightly.is_ok_and(|output| output.status.success()) {
+        bail!(
+            "the fuzzer needs a nightly compiler
+  hint: rustup toolchain install nightly"
+        );
+    }
+    let folder = tools().join("cargo-fuzz");
+    let program = folder.join("bin/cargo-fuzz");
+    part("cargo-fuzz", program.exists(), || {
+        let mut install = command("cargo", &["install", "--locked", "--quiet", "--root"]);
+        step::run(install.arg(&folder).arg("cargo-fuzz"))
+    })?;
+    Ok(program)
+}
+
 /// The verb `setup`.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();

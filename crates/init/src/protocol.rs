@@ -26,6 +26,9 @@ pub const MAX_COMMANDS: usize = 1024;
 /// Logs kept per sandbox; older ones are deleted.
 pub const MAX_LOGS: u64 = 64;
 
+/// Overlays of one sandbox; a request with more is malformed.
+pub const MAX_OVERLAYS: u32 = 64;
+
 /// Length of the fixed head of a log file: magic, version, exit code, start time, title length.
 pub const LOG_HEAD: usize = 32;
 
@@ -387,7 +390,10 @@ impl Create {
             log_bytes: reader.u64()?,
             overlays: Vec::new(),
         };
-        let count = reader.u32()?.min(64);
+        let count = reader.u32()?;
+        if count > MAX_OVERLAYS {
+            return None;
+        }
         for _ in 0..count {
             create.overlays.push(Overlay {
                 target: reader.bytes()?.to_vec(),

@@ -11,6 +11,8 @@ use mayfly_core::{Error, Result};
 use serde::Deserialize;
 
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -1,24 +1,7 @@
-//! The program: the command line, the HTTP server and what joins them to the adapters.
+//! The program's entry; everything is in the library beside it.
 
-mod cli;
-mod client;
-mod config;
-mod exit_code;
-mod http;
-mod lock;
-mod telemetry;
-mod wiring;
-
-use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    // For `openapi/mayfly.json` and its check; not a command of the user's.
-    if std::env::args().skip(1).eq(["openapi"]) {
-        let written = std::io::stdout().write_all(http::document().as_bytes());
-        return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    cli::run(cli::Cli::parse())
+    mayfly::main()
 }

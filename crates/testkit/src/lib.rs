@@ -5,6 +5,7 @@ pub mod clock;
 pub mod contract;
 pub mod entropy;
 pub mod fuse;
+pub mod fuzz;
 pub mod runtime;
 pub mod sample;
 pub mod store;

@@ -1,6 +1,6 @@
 //! The verb `bench`: runs the crates' bench programs, adds what only the outside sees, prints it all.
 
-mod line;
+pub(crate) mod line;
 mod peers;
 mod readme;
 

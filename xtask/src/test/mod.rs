@@ -60,7 +60,7 @@ fn documentation_tests(outcome: &mut Outcome) -> Result<()> {
     Ok(())
 }
 
-fn finish(steps: &[Step], outcome: &Outcome) -> bool {
+pub(crate) fn finish(steps: &[Step], outcome: &Outcome) -> bool {
     report::print_skips(outcome);
     println!("\n==> summary");
     for step in steps {

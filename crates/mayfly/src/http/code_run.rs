@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::app::App;
+use super::app::{App, Options};
 use super::charts;
 use super::fault::{Answer, Fault};
 use super::input::{Json, environment};
@@ -86,7 +86,7 @@ pub(crate) struct Artifacts {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Language {
+pub(crate) enum Language {
     Python,
     JavaScript,
     TypeScript,
@@ -126,11 +126,8 @@ async fn code_run(
     Toolbox(reach): Toolbox,
     Json(body): Json<CodeRunRequest>,
 ) -> Answer<Reply<CodeRunResponse>> {
-    let language = Language::parse(&body.language)?;
     let mark = format!("mayfly-{}", app.random_hex::<16>());
-    let mut request = program(&body, language, &mark)?;
-    request.timeout = time_limit(&app, body.timeout);
-    request.max_output = app.options.max_output + CHART_ROOM;
+    let (language, request) = prepare(&body, &mark, &app.options)?;
     let done = match reach.exec(request).await {
         Ok(done) => done,
         Err(error) => {
@@ -161,6 +158,19 @@ async fn code_run(
 
 fn script(mark: &str) -> String {
     format!(".{mark}.ts")
+}
+
+/// The program as the runtime takes it, within the server's limits.
+pub(crate) fn prepare(
+    body: &CodeRunRequest,
+    mark: &str,
+    options: &Options,
+) -> Answer<(Language, ExecRequest)> {
+    let language = Language::parse(&body.language)?;
+    let mut request = program(body, language, mark)?;
+    request.timeout = time_limit(options, body.timeout);
+    request.max_output = options.max_output + CHART_ROOM;
+    Ok((language, request))
 }
 
 fn program(body: &CodeRunRequest, language: Language, mark: &str) -> Answer<ExecRequest> {

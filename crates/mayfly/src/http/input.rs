@@ -20,6 +20,8 @@ use super::fault::{Answer, Fault};
 const DRAIN_LIMIT: usize = 16 << 20;
 /// Longest silence within a body.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
+/// Most bytes that a refusal quotes of a path or a reason.
+const MAX_QUOTE: usize = 256;
 
 /// The next bytes of a body; `None` at its end. Silence over 30 s is 408.
 pub(crate) async fn next_chunk(body: &mut Body) -> Answer<Option<Bytes>> {
@@ -102,7 +104,7 @@ fn expect_json(headers: &HeaderMap) -> Answer<()> {
     ))
 }
 
-/// Reads JSON text; errors name the field.
+/// Reads the text of a JSON object; errors name the field and repeat little of what was sent.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         Fault::bad_body(format!(
@@ -110,11 +112,16 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
             error.valid_up_to()
         ))
     })?;
+    // Derived readers take an array as the fields in their order, which no contract means.
+    if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
+        return Err(Fault::bad_body("the request body is not the expected JSON: it is no object"));
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let reason = error.into_inner();
-        if reason.is_data() && path != "." {
+        let path = clipped(&error.path().to_string());
+        let is_data = error.inner().is_data();
+        let reason = clipped(&error.into_inner().to_string());
+        if is_data && path != "." {
             Fault::bad_request(format!("{path}: {reason}"))
         } else {
             Fault::bad_body(format!("the request body is not the expected JSON: {reason}"))
@@ -122,6 +129,16 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     })?;
     json.end().map_err(|_| Fault::bad_body("the request body goes on after its JSON value"))?;
     Ok(value)
+}
+
+/// The beginning of a text that may hold what the caller sent.
+fn clipped(text: &str) -> String {
+    if text.len() <= MAX_QUOTE {
+        return text.to_owned();
+    }
+    let mut short = text[..text.floor_char_boundary(MAX_QUOTE)].to_owned();
+    short.push_str("...");
+    short
 }
 
 /// The query parameters, decoded; a key may come more than once.
@@ -150,6 +167,12 @@ impl Params {
             pairs.push((key, value));
         }
         Ok(Self(pairs))
+    }
+
+    /// All pairs as they were decoded.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
+        &self.0
     }
 
     /// The first value of a key; an empty one counts as absent.
@@ -251,10 +274,13 @@ mod tests {
         let sample =
             parse::<Sample>(br#"{"cpu":null,"env":null,"what":[1]}"#).expect("null is absent");
         assert!(sample.cpu.is_none() && sample.env.is_none());
-        for text in ["[", "{} {}", "\"x\"", ""] {
+        for text in ["[", "{} {}", "\"x\"", "", "[1]", "null"] {
             let fault = parse::<Sample>(text.as_bytes()).expect_err(text);
             assert_eq!(fault.code, "INVALID_REQUEST_BODY", "{text}");
         }
+        let long = format!("{{\"cpu\":\"{}\"}}", "ä".repeat(5000));
+        let fault = parse::<Sample>(long.as_bytes()).expect_err("a text");
+        assert!(fault.message.len() < 600, "a refusal sends back what it refuses");
         let fault = parse::<Sample>(b"{\"cpu\":\"\xff\"}").expect_err("not UTF-8");
         assert!(fault.message.contains("UTF-8"), "{}", fault.message);
     }

@@ -61,6 +61,30 @@ pub(crate) struct CreateKey {
     expires_at: Option<String>,
 }
 
+impl CreateKey {
+    /// The wish as the engine takes it.
+    pub(crate) fn into_wanted(self) -> Answer<NewKey> {
+        let permissions = self
+            .permissions
+            .unwrap_or_default()
+            .iter()
+            .map(|text| {
+                Permission::parse(text).ok_or_else(|| {
+                    let known: Vec<_> =
+                        Permission::ALL.iter().map(|known| known.as_str()).collect();
+                    let text: String = text.chars().take(64).collect();
+                    Fault::bad_request(format!(
+                        "permissions: `{text}` is not one of {}",
+                        known.join(", ")
+                    ))
+                })
+            })
+            .collect::<Answer<BTreeSet<_>>>()?;
+        let expires_at = self.expires_at.map(|text| time::parse("expiresAt", &text)).transpose()?;
+        Ok(NewKey { name: self.name, permissions, expires_at })
+    }
+}
+
 /// Makes a key; its value is shown this once.
 #[utoipa::path(post, path = "/api/api-keys", tag = "api-keys", request_body = CreateKey,
     responses((status = 201, body = KeyBody)))]
@@ -69,24 +93,7 @@ async fn create(
     Who(caller): Who,
     Json(body): Json<CreateKey>,
 ) -> Answer<(StatusCode, Reply<KeyBody>)> {
-    let permissions = body
-        .permissions
-        .unwrap_or_default()
-        .iter()
-        .map(|text| {
-            Permission::parse(text).ok_or_else(|| {
-                let known: Vec<_> = Permission::ALL.iter().map(|known| known.as_str()).collect();
-                let text: String = text.chars().take(64).collect();
-                Fault::bad_request(format!(
-                    "permissions: `{text}` is not one of {}",
-                    known.join(", ")
-                ))
-            })
-        })
-        .collect::<Answer<BTreeSet<_>>>()?;
-    let expires_at = body.expires_at.map(|text| time::parse("expiresAt", &text)).transpose()?;
-    let wanted = NewKey { name: body.name, permissions, expires_at };
-    let (key, value) = app.engine.access().create_key(&caller, wanted).await?;
+    let (key, value) = app.engine.access().create_key(&caller, body.into_wanted()?).await?;
     Ok((StatusCode::CREATED, Reply(KeyBody::new(key, Some(value)))))
 }
 

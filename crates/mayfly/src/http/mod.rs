@@ -10,6 +10,8 @@ mod code_run;
 mod config;
 mod counters;
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod gate;
 mod health;
 mod input;

@@ -9,6 +9,9 @@ use memchr::memmem;
 /// Most bytes of one part's headers.
 const HEADERS_LIMIT: usize = 16 << 10;
 
+/// Most white space between a boundary and its line end, bytes.
+const PADDING_LIMIT: usize = 1 << 10;
+
 /// What the parser found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -75,6 +78,12 @@ impl Parser {
         }
     }
 
+    /// Bytes held back at the moment.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The next event.
     pub(crate) fn next(&mut self) -> Result<Event, Malformed> {
         loop {
@@ -102,6 +111,9 @@ impl Parser {
     /// Steps over the rest of a delimiter's line; `false` = more bytes are needed.
     fn line_end(&mut self) -> Result<bool, Malformed> {
         let padding = self.buffer.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        if padding > PADDING_LIMIT {
+            return Err(Malformed("a boundary is followed by more than 1 KiB of white space"));
+        }
         let rest = &self.buffer[padding..];
         match rest {
             [b'-', b'-', ..] if padding == 0 => self.state = State::End,
@@ -110,7 +122,7 @@ impl Parser {
                 self.buffer.advance(padding);
                 self.state = State::Headers;
             }
-            [] | [b'-' | b'\r'] if padding < 1024 => return Ok(false),
+            [] | [b'-' | b'\r'] => return Ok(false),
             _ => return Err(Malformed("a boundary is followed by neither a line end nor `--`")),
         }
         Ok(true)
@@ -118,7 +130,8 @@ impl Parser {
 
     fn headers(&mut self) -> Result<Event, Malformed> {
         let Some(end) = memmem::find(&self.buffer, b"\r\n\r\n") else {
-            if self.buffer.len() > HEADERS_LIMIT {
+            // Up to three bytes of the end may be there already.
+            if self.buffer.len() > HEADERS_LIMIT + 3 {
                 return Err(Malformed("the headers of a part are larger than 16 KiB"));
             }
             return Ok(Event::Starved);
@@ -297,6 +310,23 @@ mod tests {
         let mut long = b"--B\r\n".to_vec();
         long.resize(HEADERS_LIMIT + 100, b'a');
         assert!(collect(&long, 999).is_err());
+    }
+
+    #[test]
+    fn bounds_do_not_depend_on_the_pieces() {
+        for length in HEADERS_LIMIT - 4..HEADERS_LIMIT + 8 {
+            let head = "Content-Disposition: form-data; name=\"a\"\r\nX: ";
+            let filler = "a".repeat(length - head.len());
+            let body = format!("--B\r\n{head}{filler}\r\n\r\nz\r\n--B--");
+            let whole = collect(body.as_bytes(), body.len());
+            assert_eq!(collect(body.as_bytes(), 1), whole, "headers of {length} bytes");
+            assert_eq!(whole.is_ok(), length + 2 <= HEADERS_LIMIT, "headers of {length} bytes");
+        }
+        for length in PADDING_LIMIT - 1..PADDING_LIMIT + 2 {
+            let body = format!("--B{}\r\n\r\n", " ".repeat(length));
+            let whole = collect(body.as_bytes(), body.len());
+            assert_eq!(collect(body.as_bytes(), 1), whole, "{length} bytes of white space");
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(crate) fn limit(params: &Params) -> Answer<u32> {
 }
 
 /// The filters; `None` = nothing here can match them.
-fn query(params: &Params) -> Answer<Option<SandboxQuery>> {
+pub(crate) fn query(params: &Params) -> Answer<Option<SandboxQuery>> {
     let mut query = SandboxQuery { limit: limit(params)?, ..SandboxQuery::default() };
     for known in ["includeErroredDeleted", "includeWarm"] {
         params.boolean(known)?;

@@ -19,7 +19,7 @@ use super::sandbox_wire::{CreateBody, ResizeBody, SandboxBody};
 /// All labels of a sandbox.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Labels {
-    labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// An address.

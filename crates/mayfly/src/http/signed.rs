@@ -17,7 +17,7 @@ use super::input::Params;
 
 type HmacSha256 = Hmac<Sha256>;
 
-fn mac(key: &[u8], message: &str) -> HmacSha256 {
+pub(crate) fn mac(key: &[u8], message: &str) -> HmacSha256 {
     let mut mac = HmacSha256::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message.as_bytes());
     mac
@@ -49,7 +49,7 @@ pub(crate) struct Claim<'a> {
 }
 
 /// Compares in constant time.
-fn verify(key: &str, claim: Claim<'_>, signature: &str) -> bool {
+pub(crate) fn verify(key: &str, claim: Claim<'_>, signature: &str) -> bool {
     let Some(encoded) = signature.strip_prefix("v1_") else { return false };
     let Ok(given) = URL_SAFE_NO_PAD.decode(encoded) else { return false };
     let Claim { method, path, expires } = claim;

@@ -36,6 +36,16 @@ pub(crate) struct DownloadRequest {
     paths: Vec<String>,
 }
 
+impl DownloadRequest {
+    /// The paths, or 400 when they are none or too many.
+    pub(crate) fn into_paths(self) -> Answer<Vec<String>> {
+        if self.paths.is_empty() || self.paths.len() > MAX_FILES {
+            return Err(Fault::bad_request(format!("paths: expected 1 to {MAX_FILES} paths")));
+        }
+        Ok(self.paths)
+    }
+}
+
 /// One file; also by signed URL.
 #[utoipa::path(get, path = "/toolbox/{sandbox}/files/download", tag = "files",
     params(("sandbox" = String, Path), ("path" = String, Query), ("expires" = Option<i64>, Query, description = "Unix seconds, 0 = never"),
@@ -81,14 +91,12 @@ async fn bulk_download(
     Toolbox(reach): Toolbox,
     Json(body): Json<DownloadRequest>,
 ) -> Answer<Response> {
-    if body.paths.is_empty() || body.paths.len() > MAX_FILES {
-        return Err(Fault::bad_request(format!("paths: expected 1 to {MAX_FILES} paths")));
-    }
+    let paths = body.into_paths()?;
     // 192 random bits: no data can hold it but by guessing.
     let boundary = app.random_hex::<24>();
     let kind = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"))
         .expect("hex digits are visible ASCII");
-    let mut parts = Parts { reach, boundary, paths: body.paths.into(), open: None, ended: false };
+    let mut parts = Parts { reach, boundary, paths: paths.into(), open: None, ended: false };
     let first = parts.next().await?;
     let body = if parts.ended {
         Body::from(first.unwrap_or_default())

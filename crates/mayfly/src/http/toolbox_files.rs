@@ -17,7 +17,7 @@ use super::toolbox::Toolbox;
 /// Deepest list.
 const MAX_DEPTH: u32 = 64;
 /// Most files of one replace.
-const MAX_FILES: usize = 10_000;
+pub(crate) const MAX_FILES: usize = 10_000;
 
 /// A file or folder.
 #[derive(Debug, Serialize, ToSchema)]
@@ -99,10 +99,23 @@ pub(crate) struct Found {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReplaceRequest {
-    files: Vec<String>,
+    pub(crate) files: Vec<String>,
     /// Literal text.
-    pattern: String,
+    pub(crate) pattern: String,
     new_value: String,
+}
+
+impl ReplaceRequest {
+    /// Within its bounds, or 400 naming the field.
+    pub(crate) fn checked(self) -> Answer<Self> {
+        if self.pattern.is_empty() {
+            return Err(Fault::bad_request("pattern: the text to replace must not be empty"));
+        }
+        if self.files.len() > MAX_FILES {
+            return Err(Fault::bad_request(format!("files: at most {MAX_FILES} at once")));
+        }
+        Ok(self)
+    }
 }
 
 /// What became of one file.
@@ -204,14 +217,9 @@ async fn replace(
     toolbox: Toolbox,
     Json(body): Json<ReplaceRequest>,
 ) -> Answer<Reply<Vec<ReplaceResult>>> {
-    if body.pattern.is_empty() {
-        return Err(Fault::bad_request("pattern: the text to replace must not be empty"));
-    }
-    if body.files.len() > MAX_FILES {
-        return Err(Fault::bad_request(format!("files: at most {MAX_FILES} at once")));
-    }
+    let ReplaceRequest { files: paths, pattern, new_value } = body.checked()?;
     let (files, id) = toolbox.files();
-    let done = files.replace(id, &body.files, &body.pattern, &body.new_value).await?;
+    let done = files.replace(id, &paths, &pattern, &new_value).await?;
     let done = done.into_iter().map(|it| ReplaceResult {
         file: it.file,
         success: it.error.is_none(),
@@ -236,7 +244,7 @@ async fn set_permissions(toolbox: Toolbox, params: Params) -> Answer<StatusCode>
     Ok(StatusCode::OK)
 }
 
-fn octal(params: &Params) -> Answer<Option<u32>> {
+pub(crate) fn octal(params: &Params) -> Answer<Option<u32>> {
     let Some(text) = params.get("mode") else { return Ok(None) };
     let digits = text.bytes().all(|digit| digit.is_ascii_digit());
     u32::from_str_radix(text, 8)

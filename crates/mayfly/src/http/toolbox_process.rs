@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::app::App;
+use super::app::{App, Options};
 use super::fault::{Answer, Fault};
 use super::input::{Json, Params, environment};
 use super::time::rfc3339;
@@ -35,6 +35,28 @@ pub(crate) struct Execute {
     /// Seconds; absent or 0 = only the server's maximum.
     #[serde(default)]
     timeout: Option<u64>,
+}
+
+impl Execute {
+    /// The command as the runtime takes it, within the server's limits.
+    pub(crate) fn into_request(self, options: &Options) -> Answer<ExecRequest> {
+        let request = ExecRequest {
+            argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), self.command.clone()],
+            title: self.command,
+            cwd: self.cwd.filter(|cwd| !cwd.is_empty()),
+            env: environment("envs", self.envs)?,
+            stdin: Bytes::new(),
+            timeout: time_limit(options, self.timeout),
+            max_output: options.max_output,
+        };
+        if request.title.contains('\0') {
+            return Err(Fault::bad_request("command: must not contain NUL"));
+        }
+        if request.cwd.as_ref().is_some_and(|cwd| cwd.contains('\0')) {
+            return Err(Fault::bad_request("cwd: must not contain NUL"));
+        }
+        Ok(request)
+    }
 }
 
 /// How it ended.
@@ -76,27 +98,15 @@ async fn execute(
     Toolbox(reach): Toolbox,
     Json(body): Json<Execute>,
 ) -> Answer<Reply<Executed>> {
-    let request = ExecRequest {
-        argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), body.command.clone()],
-        title: body.command,
-        cwd: body.cwd.filter(|cwd| !cwd.is_empty()),
-        env: environment("envs", body.envs)?,
-        stdin: Bytes::new(),
-        timeout: time_limit(&app, body.timeout),
-        max_output: app.options.max_output,
-    };
-    if request.title.contains('\0') {
-        return Err(Fault::bad_request("command: must not contain NUL"));
-    }
-    let done = reach.exec(request).await?;
+    let done = reach.exec(body.into_request(&app.options)?).await?;
     Ok(Reply(Executed { exit_code: done.exit_code, result: text(&done.output) }))
 }
 
 /// The call's time limit, within the server's.
-pub(crate) fn time_limit(app: &App, seconds: Option<u64>) -> Duration {
+pub(crate) fn time_limit(options: &Options, seconds: Option<u64>) -> Duration {
     match seconds {
-        None | Some(0) => app.options.execute_timeout,
-        Some(seconds) => Duration::from_secs(seconds).min(app.options.execute_timeout),
+        None | Some(0) => options.execute_timeout,
+        Some(seconds) => Duration::from_secs(seconds).min(options.execute_timeout),
     }
 }
 

@@ -192,28 +192,50 @@ async fn collect(
 ) -> Result<(i32, u64)> {
     loop {
         let packet = connection.receive().await.map_err(|error| ended(live).with_source(error))?;
-        let mut reader = Reader::new(packet);
-        match reader.u8() {
-            None => return Err(ended(live)),
-            Some(init::OUTPUT) => output.append(reader.rest()),
-            Some(init::EXITED) => {
-                let (code, number) = (reader.u32(), reader.u64());
-                return match (code, number) {
-                    (Some(code), Some(number)) => Ok((code.cast_signed().clamp(0, 255), number)),
-                    _ => Err(nonsense(live.id)),
-                };
-            }
-            Some(init::FAILED) => {
-                let stage = reader.u8().and_then(Stage::from_u8);
-                let errno = reader.u32().unwrap_or(0).cast_signed();
-                return Err(refusal(asked, stage, errno));
-            }
-            Some(_) => return Err(nonsense(live.id)),
+        match Said::read(packet) {
+            Some(Said::Gone) => return Err(ended(live)),
+            Some(Said::Output(bytes)) => output.append(bytes),
+            Some(Said::Exited(code, number)) => return Ok((code, number)),
+            Some(Said::Failed(stage, errno)) => return Err(refusal(asked, stage, errno)),
+            None => return Err(nonsense(live.id)),
         }
     }
 }
 
-fn refusal(asked: &ExecRequest, stage: Option<Stage>, errno: i32) -> Error {
+/// What process 1 says of a command; nothing in it is believed beyond its bounds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said<'a> {
+    /// The connection ended.
+    Gone,
+    /// More output.
+    Output(&'a [u8]),
+    /// Exit code from 0 to 255, and number of the log.
+    Exited(i32, u64),
+    /// Where it failed, if that makes sense, and the kernel's reason.
+    Failed(Option<Stage>, i32),
+}
+
+impl<'a> Said<'a> {
+    /// `None` = nonsense.
+    pub(super) fn read(packet: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(packet);
+        match reader.u8() {
+            None => Some(Self::Gone),
+            Some(init::OUTPUT) => Some(Self::Output(reader.rest())),
+            Some(init::EXITED) => {
+                let (code, number) = (reader.u32()?, reader.u64()?);
+                Some(Self::Exited(code.cast_signed().clamp(0, 255), number))
+            }
+            Some(init::FAILED) => {
+                let stage = reader.u8().and_then(Stage::from_u8);
+                Some(Self::Failed(stage, reader.u32().unwrap_or(0).cast_signed()))
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+pub(super) fn refusal(asked: &ExecRequest, stage: Option<Stage>, errno: i32) -> Error {
     let reason = io::Error::from_raw_os_error(errno);
     match stage {
         Some(Stage::Cwd) => {
@@ -238,20 +260,20 @@ fn refusal(asked: &ExecRequest, stage: Option<Stage>, errno: i32) -> Error {
     }
 }
 
-struct Output {
-    bytes: Vec<u8>,
-    limit: usize,
-    truncated: bool,
+pub(super) struct Output {
+    pub(super) bytes: Vec<u8>,
+    pub(super) limit: usize,
+    pub(super) truncated: bool,
 }
 
 impl Output {
-    fn append(&mut self, bytes: &[u8]) {
+    pub(super) fn append(&mut self, bytes: &[u8]) {
         let kept = bytes.len().min(self.limit - self.bytes.len());
         self.bytes.extend_from_slice(&bytes[..kept]);
         self.truncated |= kept < bytes.len();
     }
 
-    fn finish(mut self, exit_code: i32, process: u64) -> ExecOutcome {
+    pub(super) fn finish(mut self, exit_code: i32, process: u64) -> ExecOutcome {
         if self.truncated {
             let mark = format!(
                 "\n[output cut after {} bytes; the log of the command has more]\n",

@@ -271,7 +271,9 @@ fn exchange(
     Ok((answer, descriptors))
 }
 
-fn judge((answer, descriptors): (Vec<u8>, Vec<OwnedFd>)) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+pub(super) fn judge(
+    (answer, descriptors): (Vec<u8>, Vec<OwnedFd>),
+) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
     match answer.first() {
         Some(&fork::OK) => Ok((answer, descriptors)),
         Some(&fork::FAILED) => Err(setup_failure(&answer[1..])),

@@ -13,7 +13,7 @@ use mayfly_init::protocol::{LOG_HEAD, LOG_MAGIC, LOG_RUNNING};
 use rustix::fs::{Dir, Mode, OFlags};
 
 /// Longest title that is read back.
-const MAX_TITLE: u64 = 4096;
+pub(super) const MAX_TITLE: u64 = 4096;
 /// Exit code of what was killed, and its place in a log.
 const KILLED: i32 = 137;
 const EXIT_AT: u64 = 8;
@@ -70,6 +70,35 @@ struct Opened {
     log: ProcessLog,
 }
 
+/// The fixed beginning of a log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// `None` while the command runs.
+    pub(super) exit_code: Option<i32>,
+    /// Bytes of the title behind the head, at most [`MAX_TITLE`].
+    pub(super) title_length: u64,
+    pub(super) started_at: Timestamp,
+}
+
+impl Head {
+    /// `None` = this is no log.
+    pub(super) fn read(head: &[u8; LOG_HEAD]) -> Option<Self> {
+        let field = |from: usize| -> u32 {
+            u32::from_le_bytes([head[from], head[from + 1], head[from + 2], head[from + 3]])
+        };
+        if head[..8] != LOG_MAGIC[..] {
+            return None;
+        }
+        let exit = field(8).cast_signed();
+        let started = u64::from(field(16)) | u64::from(field(20)) << 32;
+        Some(Self {
+            exit_code: (exit != LOG_RUNNING).then_some(exit),
+            title_length: u64::from(field(12)).min(MAX_TITLE),
+            started_at: Timestamp(i64::try_from(started).unwrap_or(i64::MAX)),
+        })
+    }
+}
+
 fn open(folder: &OwnedFd, number: u64) -> Result<Opened> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let missing = || {
@@ -82,23 +111,15 @@ fn open(folder: &OwnedFd, number: u64) -> Result<Opened> {
     let size = file.metadata().ok().filter(std::fs::Metadata::is_file).ok_or_else(missing)?.len();
     let mut head = [0_u8; LOG_HEAD];
     file.read_exact_at(&mut head, 0).map_err(|_| missing())?;
-    let field =
-        |from: usize| -> [u8; 4] { [head[from], head[from + 1], head[from + 2], head[from + 3]] };
-    if head[..8] != LOG_MAGIC[..] {
-        return Err(missing());
-    }
-    let exit = i32::from_le_bytes(field(8));
-    let title_length = u64::from(u32::from_le_bytes(field(12))).min(MAX_TITLE);
-    let started =
-        u64::from(u32::from_le_bytes(field(16))) | u64::from(u32::from_le_bytes(field(20))) << 32;
+    let Head { exit_code, title_length, started_at } = Head::read(&head).ok_or_else(missing)?;
     let mut title = vec![0; usize::try_from(title_length).unwrap_or(0)];
     file.read_exact_at(&mut title, LOG_HEAD as u64).map_err(|_| missing())?;
     let start = LOG_HEAD as u64 + title_length;
     let log = ProcessLog {
         process: number,
         title: String::from_utf8_lossy(&title).into_owned(),
-        started_at: Timestamp(i64::try_from(started).unwrap_or(i64::MAX)),
-        exit_code: (exit != LOG_RUNNING).then_some(exit),
+        started_at,
+        exit_code,
         size: size.saturating_sub(start),
     };
     Ok(Opened { file, start, log })

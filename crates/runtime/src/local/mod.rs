@@ -13,6 +13,8 @@ mod doctor;
 mod exec;
 pub mod files;
 mod forkserver;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod host;
 pub mod image;
 mod init;

@@ -36,13 +36,7 @@ impl From<&SandboxSpec> for Spec {
 impl Spec {
     /// Writes it to the sandbox's folder.
     pub(super) fn save(&self, folder: impl AsFd) -> Result<()> {
-        let workdir = self.workdir.as_deref().unwrap_or_default();
-        let env: Vec<&String> = self.env.iter().flat_map(|(key, value)| [key, value]).collect();
-        let bytes = Writer::new(FORMAT)
-            .bytes(self.user.as_bytes())
-            .bytes(workdir.as_bytes())
-            .list(&env)
-            .finish();
+        let bytes = self.encode();
         if bytes.len() > MAX_SPEC {
             return Err(Error::invalid(format!(
                 "user, work dir and environment of the sandbox are {} bytes long: expected at most {MAX_SPEC}",
@@ -83,7 +77,17 @@ impl Spec {
         })
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let workdir = self.workdir.as_deref().unwrap_or_default();
+        let env: Vec<&String> = self.env.iter().flat_map(|(key, value)| [key, value]).collect();
+        Writer::new(FORMAT)
+            .bytes(self.user.as_bytes())
+            .bytes(workdir.as_bytes())
+            .list(&env)
+            .finish()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         if reader.u8()? != FORMAT {
             return None;

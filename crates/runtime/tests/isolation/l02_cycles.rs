@@ -14,7 +14,7 @@ use crate::harness::{Bench, rounds, within};
 const READY: usize = 2;
 
 #[derive(Debug, PartialEq, Eq)]
-struct Census {
+pub(crate) struct Census {
     descriptors: usize,
     processes: usize,
     namespaces: usize,
@@ -26,7 +26,7 @@ struct Census {
     pool: BTreeSet<String>,
 }
 
-fn count(bench: &Bench) -> Census {
+pub(crate) fn count(bench: &Bench) -> Census {
     let dir = bench.dir();
     bench.wait(bench.runtime().warmed(READY));
     let settled =

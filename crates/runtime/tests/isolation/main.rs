@@ -80,6 +80,8 @@ mod l01_reopen;
 #[cfg(test)]
 mod l02_cycles;
 #[cfg(test)]
+mod l02_many_alive;
+#[cfg(test)]
 mod l03_foreign_numbers;
 #[cfg(test)]
 mod l05_destroy;

@@ -90,6 +90,31 @@ impl Glob {
             }
         }
     }
+
+    /// The same without cleverness, in time and space of pattern times name: the oracle of the fuzz body.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn matches_by_trying_all(&self, name: &str) -> bool {
+        let mut reached = vec![false; self.0.len() + 1];
+        reached[0] = true;
+        let through_stars = |reached: &mut Vec<bool>| {
+            for at in 0..self.0.len() {
+                reached[at + 1] |= reached[at] && self.0[at] == Part::Any;
+            }
+        };
+        through_stars(&mut reached);
+        for found in name.chars() {
+            let mut next = vec![false; reached.len()];
+            for at in (0..self.0.len()).filter(|at| reached[*at]) {
+                match &self.0[at] {
+                    Part::Any => next[at] = true,
+                    part => next[at + 1] |= part.takes(found),
+                }
+            }
+            through_stars(&mut next);
+            reached = next;
+        }
+        reached[self.0.len()]
+    }
 }
 
 /// Reads a class after its `[`: the part and how many characters it took, `]` included.

@@ -10,6 +10,8 @@ mod delete;
 mod entry;
 mod fault;
 mod find;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod glob;
 mod lanes;
 mod list;

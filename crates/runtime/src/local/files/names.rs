@@ -20,7 +20,7 @@ pub(super) struct Table {
 
 impl Table {
     /// Reads `name:password:id:...` lines; others are passed over. The first of two wins, as in libc.
-    fn parse(text: &[u8]) -> Self {
+    pub(super) fn parse(text: &[u8]) -> Self {
         let mut table = Self::default();
         for line in String::from_utf8_lossy(text).lines() {
             let mut fields = line.split(':');

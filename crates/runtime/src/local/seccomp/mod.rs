@@ -4,6 +4,10 @@
 //! architecture, `compile` makes the program. Loading it is init's work: it gets the bytes.
 
 mod compile;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
+mod machine;
 mod numbers;
 mod policy;
 

@@ -7,7 +7,7 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use super::compile::tests::{Call, run};
+use super::machine::{Call, run};
 use super::*;
 
 const BOTH: [Architecture; 2] = [Architecture::X86_64, Architecture::Aarch64];
