@@ -11,10 +11,15 @@ pub struct Event {
     pub at: Timestamp,
     /// Whose.
     pub organization: OrganizationId,
-    /// Which sandbox.
+    /// Which sandbox; [`Event::NO_SANDBOX`] where none is concerned.
     pub sandbox: SandboxId,
     /// What.
     pub what: What,
+}
+
+impl Event {
+    /// Stands for no sandbox.
+    pub const NO_SANDBOX: SandboxId = SandboxId::from_uuid(uuid::Uuid::nil());
 }
 
 /// The kinds of events.

@@ -101,6 +101,11 @@ impl Access<'_> {
         Ok(Caller { organization: key.organization, permissions: key.permissions })
     }
 
+    /// Whether a key was used since the start, so that its caller is known without a look into the store.
+    pub fn knows(&self, value: &str) -> bool {
+        self.0.keys.get(&hash(value)).is_some()
+    }
+
     /// The server's own administrator, for callers whom the operating system vouches for.
     pub fn administrator(&self) -> Caller {
         Caller {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mayfly_core::access::ApiKey;
 use mayfly_core::event::{Event, What};
-use mayfly_core::id::{OrganizationId, SandboxId};
+use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
 use mayfly_core::ports::store::{Change, Store, Swap};
 use mayfly_core::sandbox::{Effect, Sandbox, State, Step};
 use mayfly_core::snapshot::Snapshot;
@@ -134,6 +134,16 @@ pub(crate) async fn touch(house: &House, id: SandboxId, at: Moment) -> Result<()
 /// Forgets sandboxes that were destroyed before this time.
 pub(crate) async fn forget(house: &House, before: Timestamp) -> Result<u64> {
     house.store.forget_destroyed(before).await
+}
+
+/// Writes down that a sandbox was made from a snapshot.
+pub(crate) async fn use_snapshot(house: &House, id: SnapshotId, at: Timestamp) -> Result<()> {
+    house.store.use_snapshot(id, at).await
+}
+
+/// Writes events that belong to no change of a record.
+pub(crate) async fn audit(house: &House, events: Vec<Event>) -> Result<()> {
+    house.store.add_events(events).await
 }
 
 /// Adds or replaces a snapshot.

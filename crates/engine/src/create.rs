@@ -25,6 +25,12 @@ pub(crate) async fn create(
     wanted: CreateSandbox,
 ) -> Result<Sandbox> {
     wanted.check()?;
+    // What was made needs no room any more, nor its snapshot.
+    if let Some(key) = &wanted.idempotency_key
+        && let Some(made) = house.store.sandbox_by_key(caller.organization, key).await?
+    {
+        return Ok(repeated(house, made));
+    }
     let named = wanted.snapshot.as_deref().unwrap_or(&house.settings.default_snapshot);
     let snapshot = snapshots::find(house, caller.organization, named).await?;
     let resources = wanted.resources(snapshot.resources);
@@ -49,6 +55,7 @@ struct Make {
 
 impl Make {
     async fn run(self, house: &Arc<House>, promise: &Promise) -> Result<Sandbox> {
+        house.snapshots.note_use(self.snapshot.id, house.now().wall);
         if self.warm_fits() {
             let claim = |id| self.claim(house, id);
             match warm::claim(house, self.snapshot.id, self.resources, claim).await? {

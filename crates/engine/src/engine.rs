@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use mayfly_core::Result;
-use mayfly_core::access::Caller;
+use mayfly_core::access::{Caller, Permission};
+use mayfly_core::event::Event;
 use mayfly_core::id::{OrganizationId, ServerId};
 use mayfly_core::ports::clock::Clock;
 use mayfly_core::ports::entropy::Entropy;
@@ -13,12 +14,13 @@ use mayfly_core::sandbox::State;
 use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::access::Access;
-use crate::house::{BACKGROUND, House};
+use crate::house::{BACKGROUND, House, need};
 use crate::key_cache::KeyCache;
 use crate::living::Living;
 use crate::reach::{self, Reach};
 use crate::ready::Ready;
-use crate::reconcile::{self, activity, world};
+use crate::reconcile::{self, activity, refusals, world};
+use crate::refusals::{Refusal, Refusals};
 use crate::sandboxes::Sandboxes;
 use crate::settings::Settings;
 use crate::snapshot_cache::SnapshotCache;
@@ -64,6 +66,7 @@ impl Engine {
             snapshots: SnapshotCache::default(),
             keys: KeyCache::default(),
             ready: Ready::default(),
+            refusals: Refusals::default(),
             tasks: Tasks::new(),
             background: Semaphore::new(BACKGROUND),
             reaping: Mutex::new(()),
@@ -108,6 +111,25 @@ impl Engine {
         reach::reach(&self.house, caller, id_or_name)
     }
 
+    /// Counts a refused call. The counts are written down as audit events every half a minute, of the sandbox
+    /// that the text names where the organization has it; see [`Engine::audit`] for the others.
+    pub fn refused(&self, mut refusal: Refusal, id_or_name: Option<&str>) {
+        refusal.sandbox = refusal
+            .organization
+            .zip(id_or_name)
+            .and_then(|(organization, text)| self.house.living.find(organization, text))
+            .map(|live| live.id());
+        self.house.refusals.note(refusal);
+    }
+
+    /// Newest audit events that concern no sandbox, newest first. Needs `admin`.
+    pub async fn audit(&self, caller: &Caller, limit: u32) -> Result<Vec<Event>> {
+        need(caller, Permission::Admin)?;
+        let mut events = self.house.store.events(Event::NO_SANDBOX, limit).await?;
+        events.retain(|event| event.organization == caller.organization);
+        Ok(events)
+    }
+
     /// Where sandboxes run, for `doctor`.
     pub fn runtime(&self) -> &Arc<dyn Runtime> {
         &self.house.runtime
@@ -132,5 +154,6 @@ impl Engine {
             tracing::warn!(?limit, "transitions were still under way at shutdown");
         }
         activity::pass(Arc::clone(&self.house)).await;
+        refusals::write(&self.house).await;
     }
 }

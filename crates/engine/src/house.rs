@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, Notify, Semaphore};
 use crate::key_cache::KeyCache;
 use crate::living::{Live, Living};
 use crate::ready::Ready;
+use crate::refusals::Refusals;
 use crate::settings::Settings;
 use crate::snapshot_cache::SnapshotCache;
 use crate::steady::Steady;
@@ -38,6 +39,7 @@ pub(crate) struct House {
     pub(crate) snapshots: SnapshotCache,
     pub(crate) keys: KeyCache,
     pub(crate) ready: Ready,
+    pub(crate) refusals: Refusals,
     pub(crate) tasks: Tasks,
     /// Room for transitions that no caller waits for.
     pub(crate) background: Semaphore,

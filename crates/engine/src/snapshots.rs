@@ -25,13 +25,19 @@ pub struct Snapshots<'a>(pub(crate) &'a House);
 impl Snapshots<'_> {
     /// Snapshots that the caller's organization sees.
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Snapshot>> {
-        self.0.store.snapshots(caller.organization).await
+        let mut found = self.0.store.snapshots(caller.organization).await?;
+        for snapshot in &mut found {
+            self.0.snapshots.show_use(snapshot);
+        }
+        Ok(found)
     }
 
     /// One of them, by id, else by name.
     pub async fn get(&self, caller: &Caller, id_or_name: &str) -> Result<Snapshot> {
-        let snapshot = find(self.0, caller.organization, id_or_name).await?;
-        Ok(Snapshot::clone(&snapshot))
+        let found = find(self.0, caller.organization, id_or_name).await?;
+        let mut snapshot = Snapshot::clone(&found);
+        self.0.snapshots.show_use(&mut snapshot);
+        Ok(snapshot)
     }
 }
 

@@ -15,7 +15,7 @@ use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
 use mayfly_core::ports::files::Files;
 use mayfly_core::ports::runtime::{
-    Exit, Layer, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
+    DiskGuard, Exit, Layer, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
 };
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
@@ -58,6 +58,7 @@ struct State {
     delays: HashMap<Verb, Duration>,
     exits: VecDeque<Exit>,
     made: HashMap<SandboxId, u32>,
+    guarded: Vec<DiskGuard>,
 }
 
 #[derive(Debug)]
@@ -122,6 +123,11 @@ impl FakeRuntime {
         state.exits.push_back(Exit { id, reason: reason.to_owned() });
         drop(state);
         self.machines.exited.notify_one();
+    }
+
+    /// Lets the next guard of disks change these limits.
+    pub fn guard_next(&self, changes: Vec<DiskGuard>) {
+        self.machines.lock().guarded = changes;
     }
 
     /// Takes a sandbox away behind the platform's back.
@@ -261,6 +267,12 @@ impl Runtime for FakeRuntime {
             Ok(())
         })
         .await
+    }
+
+    async fn guard_disk(&self, sizes: &[(SandboxId, u64)]) -> Result<Vec<DiskGuard>> {
+        let mut state = self.machines.lock();
+        let known = |change: &DiskGuard| sizes.iter().any(|(id, _)| *id == change.id);
+        Ok(std::mem::take(&mut state.guarded).into_iter().filter(known).collect())
     }
 
     async fn list(&self) -> Result<Vec<Observed>> {

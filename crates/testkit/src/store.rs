@@ -147,6 +147,17 @@ impl Store for FakeStore {
         Ok(self.with(|rows| rows.sandboxes.values().find(fits).cloned()).await)
     }
 
+    async fn sandbox_by_key(
+        &self,
+        organization: OrganizationId,
+        key: &str,
+    ) -> Result<Option<Sandbox>> {
+        let fits = |row: &&Sandbox| {
+            row.organization == organization && row.idempotency_key.as_deref() == Some(key)
+        };
+        Ok(self.with(|rows| rows.sandboxes.values().find(fits).cloned()).await)
+    }
+
     async fn sandboxes(
         &self,
         organization: OrganizationId,
@@ -189,6 +200,16 @@ impl Store for FakeStore {
         Ok(self.with(|rows| rows.snapshots.values().filter(sees).cloned().collect()).await)
     }
 
+    async fn use_snapshot(&self, id: SnapshotId, at: Timestamp) -> Result<()> {
+        self.with(|rows| {
+            if let Some(row) = rows.snapshots.get_mut(&id) {
+                row.last_used_at = row.last_used_at.max(Some(at));
+            }
+        })
+        .await;
+        Ok(())
+    }
+
     async fn add_key(&self, key: &ApiKey) -> Result<()> {
         let at = (key.organization, key.name.clone());
         self.with(|rows| match rows.keys.entry(at) {
@@ -223,6 +244,11 @@ impl Store for FakeStore {
 
     async fn set_setting(&self, name: &str, value: &str) -> Result<()> {
         self.with(|rows| rows.settings.insert(name.to_owned(), value.to_owned())).await;
+        Ok(())
+    }
+
+    async fn add_events(&self, events: Vec<Event>) -> Result<()> {
+        self.with(|rows| rows.events.extend(events)).await;
         Ok(())
     }
 

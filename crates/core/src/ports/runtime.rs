@@ -61,6 +61,17 @@ pub struct Exit {
     pub reason: String,
 }
 
+/// A disk limit that was changed for the sake of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskGuard {
+    /// Of which sandbox.
+    pub id: SandboxId,
+    /// The limit that holds now, bytes.
+    pub limit: u64,
+    /// Whether it is below the sandbox's own size.
+    pub lowered: bool,
+}
+
 /// Use of resources at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -135,6 +146,15 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 
     /// Changes its limits, live when it runs.
     async fn resize(&self, id: SandboxId, resources: Resources) -> Result<()>;
+
+    /// Lowers the disk limits of sandboxes while their common store is nearly full, and restores them when
+    /// there is room again; gives those that changed. Takes the full size in bytes of each sandbox.
+    ///
+    /// A runtime whose sandboxes share no store changes nothing.
+    async fn guard_disk(&self, sizes: &[(SandboxId, u64)]) -> Result<Vec<DiskGuard>> {
+        let _ = sizes;
+        Ok(Vec::new())
+    }
 
     /// Everything that is there, running or stopped.
     async fn list(&self) -> Result<Vec<Observed>>;

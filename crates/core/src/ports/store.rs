@@ -124,6 +124,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         name: &str,
     ) -> Result<Option<Sandbox>>;
 
+    /// The sandbox that this idempotency key of the organization made.
+    async fn sandbox_by_key(
+        &self,
+        organization: OrganizationId,
+        key: &str,
+    ) -> Result<Option<Sandbox>>;
+
     /// A page of an organization's sandboxes; warm ones are never listed.
     async fn sandboxes(
         &self,
@@ -146,6 +153,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Snapshots that an organization sees.
     async fn snapshots(&self, organization: OrganizationId) -> Result<Vec<Snapshot>>;
 
+    /// Moves only `last_used_at` forward; unknown ids are passed over.
+    async fn use_snapshot(&self, id: SnapshotId, at: Timestamp) -> Result<()>;
+
     /// Adds a key; [`crate::Kind::Conflict`] when the name is taken.
     async fn add_key(&self, key: &ApiKey) -> Result<()>;
 
@@ -163,6 +173,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Sets such a value.
     async fn set_setting(&self, name: &str, value: &str) -> Result<()>;
+
+    /// Adds events that belong to no change of a record, such as refusals. Those of a sandbox are forgotten
+    /// with it; of each sandbox, and of none (the id of zeros), about the newest thousand are kept.
+    async fn add_events(&self, events: Vec<Event>) -> Result<()>;
 
     /// Newest events of a sandbox, newest first.
     async fn events(&self, sandbox: SandboxId, limit: u32) -> Result<Vec<Event>>;

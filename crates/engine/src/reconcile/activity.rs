@@ -7,6 +7,11 @@ use crate::house::House;
 
 /// Writes those that are newer than what was written.
 pub(crate) async fn pass(house: Arc<House>) {
+    for (id, at) in house.snapshots.take_uses() {
+        if let Err(error) = commit::use_snapshot(&house, id, at).await {
+            tracing::warn!(snapshot = %id, %error, "last use was not written down");
+        }
+    }
     let now = house.now();
     for live in house.living.all() {
         let Some(used) = live.take_unflushed(now) else { continue };

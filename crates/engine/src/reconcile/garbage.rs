@@ -6,10 +6,11 @@ use mayfly_core::time::Timestamp;
 
 use crate::commit;
 use crate::house::House;
-use crate::reconcile::world;
+use crate::reconcile::{refusals, world};
 
 /// One round.
 pub(crate) async fn pass(house: Arc<House>) {
+    refusals::write(&house).await;
     if let Err(error) = world::compare(&house).await {
         tracing::warn!(%error, "store and runtime were not compared");
     }

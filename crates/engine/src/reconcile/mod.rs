@@ -3,6 +3,8 @@
 pub(crate) mod activity;
 pub(crate) mod exits;
 pub(crate) mod garbage;
+pub(crate) mod refusals;
+pub(crate) mod space;
 pub(crate) mod timers;
 pub(crate) mod world;
 
@@ -21,6 +23,7 @@ type Pass = fn(Arc<House>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) fn start(house: &Arc<House>) {
     let settings = &house.settings;
     every(house, settings.timer_tick, |house| Box::pin(async move { timers::pass(&house) }));
+    every(house, settings.timer_tick, |house| Box::pin(space::pass(house)));
     every(house, settings.flush_tick, |house| Box::pin(activity::pass(house)));
     every(house, settings.garbage_tick, |house| Box::pin(garbage::pass(house)));
     house.tasks.spawn(exits::run(Arc::clone(house)));

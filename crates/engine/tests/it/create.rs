@@ -9,7 +9,7 @@ use mayfly_core::limits::Resources;
 use mayfly_core::ports::store::SandboxQuery;
 use mayfly_core::sandbox::State;
 use mayfly_engine::{CreateSandbox, Settings};
-use mayfly_testkit::Verb;
+use mayfly_testkit::{Fuse, Verb};
 use tokio::task::JoinSet;
 
 use crate::site::{Site, exec, named};
@@ -66,6 +66,41 @@ async fn l6_the_same_key_or_name_gives_one_sandbox() {
     assert!(refused.message().contains("two"), "{refused}");
     assert_eq!(site.runtime.peek().len(), 2);
     site.assert_in_line();
+}
+
+#[tokio::test(start_paused = true)]
+async fn l6_a_repeated_key_needs_no_room_and_no_snapshot() {
+    let site = Site::with(Settings { max_sandboxes: 1, ..Settings::default() }).await;
+    let wanted = CreateSandbox { idempotency_key: Some("once".to_owned()), ..named("one") };
+    let sandboxes = site.engine.sandboxes();
+    let first = sandboxes.create(&site.caller, wanted.clone()).await.unwrap();
+    let gone =
+        CreateSandbox { snapshot: Some("deleted".to_owned()), cpu: Some(999), ..wanted.clone() };
+    for again in [wanted, gone] {
+        assert_eq!(sandboxes.create(&site.caller, again).await.unwrap().id, first.id);
+    }
+    let other = CreateSandbox { idempotency_key: Some("twice".to_owned()), ..named("two") };
+    assert_eq!(sandboxes.create(&site.caller, other).await.unwrap_err().kind(), Kind::Limit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_shows_when_it_was_last_used_also_to_a_later_server() {
+    let site = Site::new().await;
+    let shown = async |site: &Site| {
+        let found = site.engine.snapshots().get(&site.caller, "host").await.unwrap();
+        let listed = site.engine.snapshots().list(&site.caller).await.unwrap();
+        assert_eq!(listed[0].last_used_at, found.last_used_at);
+        found.last_used_at
+    };
+    assert_eq!(shown(&site).await, None);
+    site.create("one").await;
+    let used = shown(&site).await.expect("a sandbox was made from it");
+    site.engine.shutdown().await;
+    site.world.clock.advance(Duration::from_mins(5));
+    let later = Site::on(site.world.clone(), &Fuse::never(), Settings::default()).await.unwrap();
+    assert_eq!(shown(&later).await, Some(used));
+    later.create("two").await;
+    assert!(shown(&later).await > Some(used));
 }
 
 #[tokio::test(start_paused = true)]

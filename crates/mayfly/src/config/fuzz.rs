@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use mayfly_core::Kind;
 
 use super::{Config, Overrides};
-use crate::fuzz::Body;
+
+/// A body: its name and the function.
+type Body = (&'static str, fn(&[u8]));
 
 pub(crate) const BODIES: &[Body] = &[("settings", settings)];
 

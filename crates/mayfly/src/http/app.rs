@@ -17,6 +17,9 @@ use super::counters::Counters;
 use super::fault::{Answer, Fault};
 use super::rate::Rate;
 
+/// Failed authentications per second and address, sustained; the burst is twice that.
+const STRANGERS: u32 = 20;
+
 /// Choices of the operator about the HTTP edge.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -36,7 +39,7 @@ pub(crate) struct Options {
     pub(crate) max_output: usize,
     /// Most bytes of a JSON body.
     pub(crate) max_body: usize,
-    /// Requests per second and key, sustained; the burst is twice that.
+    /// Requests per second and key, or address where there is no key, sustained; the burst is twice that.
     pub(crate) rate: u32,
 }
 
@@ -86,6 +89,8 @@ pub(crate) struct Inner {
     pub(crate) master: [u8; 32],
     pub(crate) options: Options,
     pub(crate) rate: Rate,
+    /// Failed authentications by address.
+    pub(crate) strangers: Rate,
     pub(crate) counters: Counters,
 }
 
@@ -102,8 +107,19 @@ impl App {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { engine, store, clock, entropy, master, options } = parts;
         let rate = Rate::new(options.rate);
+        let strangers = Rate::new(STRANGERS);
         let counters = Counters::new(clock.now().mono);
-        Self(Arc::new(Inner { engine, store, clock, entropy, master, options, rate, counters }))
+        Self(Arc::new(Inner {
+            engine,
+            store,
+            clock,
+            entropy,
+            master,
+            options,
+            rate,
+            strangers,
+            counters,
+        }))
     }
 
     /// Wall-clock time.

@@ -22,7 +22,9 @@ use super::time;
 use super::toolbox_download::DownloadRequest;
 use super::toolbox_files::{MAX_FILES, ReplaceRequest, octal};
 use super::toolbox_process::Execute;
-use crate::fuzz::Body;
+
+/// A body: its name and the function.
+type Body = (&'static str, fn(&[u8]));
 
 pub(crate) const BODIES: &[Body] = &[
     ("multipart", multipart),

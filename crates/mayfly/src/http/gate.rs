@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use mayfly_engine::Refusal;
 
 use super::app::{App, Who};
 use super::fault::{Answer, Fault};
@@ -37,9 +38,15 @@ impl Peer {
 /// The one layer around all handlers.
 pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let from = origin(&request);
+    let mut who = None;
     let run = async {
-        match admit(&app, &mut request).await {
-            Ok(()) => next.run(request).await,
+        match admit(&app, &mut request, &from).await {
+            Ok(admitted) => {
+                who = admitted;
+                next.run(request).await
+            }
             Err(fault) => fault.into_response(),
         }
     };
@@ -51,6 +58,20 @@ pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Nex
         .into_response()
     });
     let response = if response.status().as_u16() >= 400 {
+        if response.status() == StatusCode::UNAUTHORIZED {
+            // Only counted: the answer is a refusal already.
+            let _ = app.strangers.take(&from, app.clock.now().mono);
+        }
+        if let Some(rule) = rule(response.status()) {
+            let route = route.as_ref().map_or("an unknown path", MatchedPath::as_str);
+            let refusal = Refusal {
+                organization: who.map(|Who(caller)| caller.organization),
+                sandbox: None,
+                rule,
+                target: format!("{method} {route} from {from}"),
+            };
+            app.engine.refused(refusal, named(uri.path()));
+        }
         shaped(&app, response, &method, &uri)
     } else {
         response
@@ -81,39 +102,85 @@ fn shaped(app: &App, mut response: Response, method: &Method, uri: &Uri) -> Resp
     answer
 }
 
-/// Finds out who calls and refuses who may not.
-async fn admit(app: &App, request: &mut Request) -> Answer<()> {
+/// The rule that a refusal is audited under; `None` = no refusal, but a mistake or a missing thing.
+fn rule(status: StatusCode) -> Option<&'static str> {
+    match status.as_u16() {
+        401 => Some("authentication"),
+        403 => Some("permission"),
+        409 => Some("state"),
+        429 => Some("limit"),
+        503 => Some("room"),
+        _ => None,
+    }
+}
+
+/// The sandbox that a path is about, as the caller names it.
+fn named(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("/api/sandbox/").or_else(|| path.strip_prefix("/toolbox/"))?;
+    rest.split('/').next()
+}
+
+/// Where a request comes from, as far as limits tell callers without a key apart.
+fn origin(request: &Request) -> String {
+    match request.extensions().get::<Peer>() {
+        Some(Peer::Remote(address)) => address.ip().to_string(),
+        Some(Peer::Vouched) => "the unix socket".to_owned(),
+        None => "nowhere".to_owned(),
+    }
+}
+
+fn too_many(message: &'static str) -> impl FnOnce(u64) -> Fault {
+    move |seconds| {
+        let mut fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, message);
+        fault.retry_after = Some(seconds);
+        fault
+    }
+}
+
+/// Finds out who calls and refuses who may not; `None` = nobody in particular, where that is allowed.
+async fn admit(app: &App, request: &mut Request, from: &str) -> Answer<Option<Who>> {
     let now = app.clock.now().mono;
     app.counters.arrived(now);
     let headers = request.headers();
     check_host(app, headers)?;
     let path = request.uri().path();
     let peer = request.extensions().get::<Peer>().copied();
-    let who = match bearer(headers)? {
-        Some(key) => {
+    let access = app.engine.access();
+    let stranger = too_many("too many attempts without a valid API key come from this address");
+    let busy = "this caller sends more requests per second than the server allows";
+    let caller = match bearer(headers) {
+        Ok(Some(key)) => {
+            // Guesses are not even looked up once an address made too many.
+            if !access.knows(key) {
+                app.strangers.check(from, now).map_err(stranger)?;
+            }
             let key = key.to_owned();
-            app.rate.take(&key, now).map_err(|seconds| {
-                let mut fault = Fault::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "this API key sends more requests per second than the server allows",
-                );
-                fault.retry_after = Some(seconds);
-                fault
-            })?;
-            app.engine.access().authenticate(&key).await.map_err(Fault::from)?
+            let caller = access.authenticate(&key).await?;
+            app.rate.take(&key, now).map_err(too_many(busy))?;
+            caller
         }
-        None if matches!(peer, Some(Peer::Vouched)) || !app.options.dev_hosts.is_empty() => {
-            app.engine.access().administrator()
+        Ok(None) if matches!(peer, Some(Peer::Vouched)) || !app.options.dev_hosts.is_empty() => {
+            app.rate.take(from, now).map_err(too_many(busy))?;
+            access.administrator()
         }
-        None if is_open(path) || is_signed(request.method(), request.uri()) => return Ok(()),
-        None => {
+        Ok(None) if is_open(path) => {
+            app.rate.take(from, now).map_err(too_many(busy))?;
+            return Ok(None);
+        }
+        other => {
+            app.strangers.check(from, now).map_err(stranger)?;
+            if other?.is_none() && is_signed(request.method(), request.uri()) {
+                app.rate.take(from, now).map_err(too_many(busy))?;
+                return Ok(None);
+            }
             return Err(Fault::unauthenticated(
                 "an API key is needed: send `Authorization: Bearer <key>`",
             ));
         }
     };
-    request.extensions_mut().insert(Who(Arc::new(who)));
-    Ok(())
+    let who = Who(Arc::new(caller));
+    request.extensions_mut().insert(who.clone());
+    Ok(Some(who))
 }
 
 /// Endpoints that answer without a key.

@@ -1,4 +1,4 @@
-//! A token bucket per API key.
+//! A token bucket per API key or address.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -36,6 +36,15 @@ impl Rate {
 
     /// Takes one request off the key's bucket; `Err` holds the seconds to wait.
     pub(crate) fn take(&self, key: &str, now: Monotonic) -> Result<(), u64> {
+        self.judge(key, now, 1000)
+    }
+
+    /// The same, without taking any.
+    pub(crate) fn check(&self, key: &str, now: Monotonic) -> Result<(), u64> {
+        self.judge(key, now, 0)
+    }
+
+    fn judge(&self, key: &str, now: Monotonic, taken: u64) -> Result<(), u64> {
         if self.per_second == 0 {
             return Ok(());
         }
@@ -53,7 +62,7 @@ impl Rate {
         if bucket.left < 1000 {
             return Err(1);
         }
-        bucket.left -= 1000;
+        bucket.left -= taken;
         Ok(())
     }
 }
@@ -72,6 +81,8 @@ mod tests {
         assert_eq!(rate.take("b", Monotonic(0)), Ok(()), "another key has its own bucket");
         assert_eq!(rate.take("a", Monotonic(100)), Ok(()), "one tenth of a second gives one");
         assert_eq!(rate.take("a", Monotonic(100)), Err(1));
+        assert_eq!(rate.check("a", Monotonic(100)), Err(1));
+        assert!((0..100).all(|_| rate.check("c", Monotonic(0)).is_ok()), "a look takes nothing");
         let open = Rate::new(0);
         assert!((0..1000).all(|_| open.take("a", Monotonic(0)).is_ok()), "0 means no limit");
     }

@@ -1,4 +1,7 @@
 //! Listeners: TCP and the unix socket, with bounds on connections, headers and silence.
+//!
+//! What is no HTTP at all, or has headers over the bound, is answered by hyper itself with 400, 414 or 431 and no body: it
+//! offers no hook for these answers, and there is no path yet that could decide their shape.
 
 use std::convert::Infallible;
 use std::future::Future;

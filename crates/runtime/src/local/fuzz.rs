@@ -13,7 +13,9 @@ use super::forkserver::{judge, setup_failure};
 use super::logs::{Head, MAX_TITLE};
 use super::spec::Spec;
 use super::users::{Accounts, IDS, groups, users};
-use crate::fuzz::Body;
+
+/// A body: its name and the function.
+type Body = (&'static str, fn(&[u8]));
 
 pub(crate) const BODIES: &[Body] = &[
     ("init_request", init_request),

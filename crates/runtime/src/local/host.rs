@@ -141,12 +141,23 @@ impl Host {
             self.admit()?;
             // A stopped sandbox of that id keeps its files whatever happens.
             let is_new = self.pool.open_sandbox(spec.id).is_err();
-            let made = self.complete_and_boot(spec);
+            let made = self.complete_and_boot(spec).and_then(|()| self.check_user(spec));
             if made.is_err() && is_new {
+                if let Some(live) = self.registry.get(spec.id) {
+                    let _ = self.end(&live, Duration::ZERO);
+                }
                 let _ = self.pool.remove_sandbox(spec.id);
             }
             made
         })
+    }
+
+    /// Refuses a user that the new sandbox's account files do not have; root needs none.
+    fn check_user(&self, spec: &SandboxSpec) -> Result<()> {
+        match self.registry.get(spec.id) {
+            Some(live) if spec.user != "root" => live.user().map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses what the pool or the disk has no room for. Space of deleted sandboxes comes back at the

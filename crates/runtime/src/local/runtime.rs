@@ -13,7 +13,7 @@ use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
 use mayfly_core::ports::files::Files;
 use mayfly_core::ports::runtime::{
-    Exit, Layer, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
+    DiskGuard, Exit, Layer, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
 };
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
@@ -26,6 +26,7 @@ use super::host::{self, Host};
 use super::image::HostImage;
 use super::live::Live;
 use super::options::{Options, Wanted};
+use super::pool::Headroom;
 use super::{doctor, exec, logs};
 
 /// Ends that may wait to be fetched; sandboxes are fewer.
@@ -207,6 +208,15 @@ impl Runtime for LocalRuntime {
 
     async fn resize(&self, id: SandboxId, resources: Resources) -> Result<()> {
         self.on_host(move |host| host.resize(id, resources)).await
+    }
+
+    async fn guard_disk(&self, sizes: &[(SandboxId, u64)]) -> Result<Vec<DiskGuard>> {
+        let sizes = sizes.to_vec();
+        self.on_host(move |host| {
+            let headroom = Headroom::measure(host.pool.root(), host.pool.root())?;
+            host.pool.guard(headroom, &sizes)
+        })
+        .await
     }
 
     async fn list(&self) -> Result<Vec<Observed>> {

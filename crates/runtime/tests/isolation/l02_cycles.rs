@@ -99,6 +99,27 @@ fn l02_a_start_right_after_a_sudden_end_starts() {
 }
 
 #[test]
+fn l02_a_create_for_an_unknown_user_is_refused_and_leaves_nothing() {
+    let Some(bench) = Bench::open("L2") else { return };
+    live_once(&bench, 3);
+    let before = count(&bench);
+    for (user, named) in [("nobody-here", "nobody-here"), ("root:no-group", "no-group")] {
+        let mut spec = bench.spec();
+        spec.user = user.to_owned();
+        let refused = bench.wait(bench.runtime().create(&spec)).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Invalid, "{refused}");
+        assert!(refused.message().contains(named), "{refused}");
+        assert!(bench.wait(bench.runtime().list()).unwrap().is_empty(), "{user}");
+    }
+    let mut spec = bench.spec();
+    spec.user = "4242".to_owned();
+    let sandbox = bench.sandbox_of(spec);
+    assert_eq!(sandbox.run(&["/usr/bin/id", "-u"]).text, "4242\n", "a number needs no account");
+    bench.wait(bench.runtime().destroy(sandbox.id())).unwrap();
+    assert_eq!(count(&bench), before);
+}
+
+#[test]
 fn l02_failures_leave_nothing_either() {
     let Some(bench) = Bench::open("L2") else { return };
     live_once(&bench, 0);

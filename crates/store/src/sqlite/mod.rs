@@ -139,6 +139,17 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn sandbox_by_key(
+        &self,
+        organization: OrganizationId,
+        key: &str,
+    ) -> Result<Option<Sandbox>> {
+        let key = key.to_owned();
+        self.readers
+            .lookup("read a sandbox", move |db| sandboxes::by_key(db, organization, &key))
+            .await
+    }
+
     async fn sandboxes(
         &self,
         organization: OrganizationId,
@@ -179,6 +190,14 @@ impl Store for SqliteStore {
         self.readers.read("list snapshots", move |db| snapshots::list(db, organization)).await
     }
 
+    async fn use_snapshot(&self, id: SnapshotId, at: Timestamp) -> Result<()> {
+        self.writer
+            .write(Durability::Kill, "note the use of a snapshot", move |db| {
+                snapshots::mark_used(db, id, at)
+            })
+            .await
+    }
+
     async fn add_key(&self, key: &ApiKey) -> Result<()> {
         let key = key.clone();
         self.writer.write(Durability::PowerLoss, "add a key", move |db| keys::add(db, &key)).await
@@ -212,6 +231,14 @@ impl Store for SqliteStore {
         self.writer
             .write(Durability::PowerLoss, "write a setting", move |db| {
                 settings::set(db, &name, &value)
+            })
+            .await
+    }
+
+    async fn add_events(&self, events: Vec<Event>) -> Result<()> {
+        self.writer
+            .write(Durability::Kill, "write events", move |db| {
+                events.iter().try_for_each(|event| events::add(db, event))
             })
             .await
     }

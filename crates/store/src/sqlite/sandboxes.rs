@@ -114,8 +114,7 @@ fn write(db: &Connection, next: &Sandbox, expected: Option<u64>) -> Result<usize
 /// Which rule a refused write broke.
 fn refusal(db: &Connection, next: &Sandbox, error: rusqlite::Error) -> Result<Swap, Fault> {
     if let Some(key) = &next.idempotency_key {
-        let owner = next.organization.as_uuid().as_bytes();
-        let earlier = one(db, "organization = ?1 AND idempotency_key = ?2", params![owner, key])?;
+        let earlier = by_key(db, next.organization, key)?;
         if let Some(earlier) = earlier.filter(|earlier| earlier.id != next.id) {
             return Ok(Swap::Repeated(Box::new(earlier)));
         }
@@ -148,6 +147,18 @@ pub(super) fn by_name(
         db,
         "organization = ?1 AND name = ?2 AND state <> 'destroyed'",
         params![organization.as_uuid().as_bytes(), name],
+    )
+}
+
+pub(super) fn by_key(
+    db: &Connection,
+    organization: OrganizationId,
+    key: &str,
+) -> Result<Option<Sandbox>, Fault> {
+    one(
+        db,
+        "organization = ?1 AND idempotency_key = ?2",
+        params![organization.as_uuid().as_bytes(), key],
     )
 }
 

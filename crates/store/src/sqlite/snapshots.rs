@@ -54,6 +54,14 @@ pub(super) fn put(db: &Connection, snapshot: &Snapshot) -> Result<(), Fault> {
     Ok(())
 }
 
+pub(super) fn mark_used(db: &Connection, id: SnapshotId, at: Timestamp) -> Result<(), Fault> {
+    db.prepare_cached(
+        "UPDATE snapshots SET last_used_at = max(coalesce(last_used_at, ?2), ?2) WHERE id = ?1",
+    )?
+    .execute(params![id.as_uuid().as_bytes(), at.0])?;
+    Ok(())
+}
+
 pub(super) fn by_id(db: &Connection, id: SnapshotId) -> Result<Option<Snapshot>, Fault> {
     let mut statement =
         db.prepare_cached(&format!("SELECT {COLUMNS} FROM snapshots WHERE id = ?1"))?;

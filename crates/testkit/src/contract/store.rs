@@ -57,6 +57,9 @@ async fn changes(store: &dyn Store) {
     assert_eq!(read(store, row.id).await, Some(next));
     let events = store.events(row.id, 10).await.expect("events");
     assert_eq!(events, [audit.clone(), moved], "newest first, none of the stale change");
+    let alone = Event { sandbox: Event::NO_SANDBOX, ..audit.clone() };
+    store.add_events(vec![alone.clone()]).await.expect("events without a change");
+    assert_eq!(store.events(Event::NO_SANDBOX, 1).await.expect("events"), [alone]);
     assert_eq!(store.events(row.id, 1).await.expect("events"), [audit]);
     let ghost = Sandbox { version: 4, ..sandbox(row.organization, "ghost") };
     let ghost = Change { next: ghost, expected: Some(3), events: vec![] };
@@ -88,6 +91,10 @@ async fn repeats(store: &dyn Store) {
         let again = insert(store, &with_key(mine, name)).await;
         assert_eq!(again, Swap::Repeated(Box::new(first.clone())), "the key comes before the name");
     }
+    let found = async |owner, key| store.sandbox_by_key(owner, key).await.expect("by key");
+    assert_eq!(found(mine, "key").await, Some(first.clone()));
+    assert_eq!(found(mine, "kex").await, None);
+    assert_eq!(found(other, "key").await, None, "keys are per owner");
     assert_eq!(insert(store, &with_key(other, "first")).await, Swap::Done, "keys are per owner");
     let moved = Sandbox { state: State::Stopping, ..first.clone() };
     assert_eq!(change(store, moved).await, Swap::Done, "its own key does not stand in its way");
@@ -244,6 +251,12 @@ async fn snapshots(store: &dyn Store) {
     let seen = store.snapshots(mine).await.expect("list");
     assert!(seen.contains(&own) && seen.contains(&changed), "own and shared ones are seen");
     assert!(!seen.contains(&foreign), "others' are not");
+    for (at, shown) in [(12, 12), (7, 12)] {
+        store.use_snapshot(changed.id, Timestamp(at)).await.expect("used");
+        let used =
+            store.snapshot(changed.id).await.expect("by id").and_then(|row| row.last_used_at);
+        assert_eq!(used, Some(Timestamp(shown)), "a use moves forward only");
+    }
 }
 
 async fn keys(store: &dyn Store) {

@@ -39,6 +39,75 @@ async fn open_endpoints_need_no_key() {
 }
 
 #[tokio::test]
+async fn attempts_without_a_valid_key_are_limited_by_address() {
+    let edge = Edge::new().await;
+    let guess = |number: usize| {
+        Request::get("/api/sandbox")
+            .header("authorization", format!("Bearer mf_key_{number}"))
+            .body(Body::empty())
+            .unwrap()
+    };
+    // The key is known to the server from an earlier call.
+    assert_eq!(edge.get("/api/sandbox").await.status, StatusCode::OK);
+    let mut refused = None;
+    for number in 0..200 {
+        let reply = edge.send(guess(number)).await;
+        if reply.status == StatusCode::TOO_MANY_REQUESTS {
+            assert!(reply.headers.contains_key("retry-after"));
+            refused.get_or_insert(number);
+        } else {
+            assert_eq!((reply.status, refused), (StatusCode::UNAUTHORIZED, None));
+        }
+    }
+    assert!(refused.is_some_and(|first| first <= 50), "{refused:?}");
+    let keyless = edge.bare(Method::GET, "/api/sandbox").await;
+    assert_eq!(keyless.fault().0, 429, "no key counts as a wrong one");
+    assert_eq!(edge.get("/api/sandbox").await.status, StatusCode::OK, "known keys still pass");
+    assert_eq!(edge.bare(Method::GET, "/health").await.status, StatusCode::OK);
+    let other = edge.from([192, 0, 2, 7]);
+    assert_eq!(other.send(guess(1)).await.status, StatusCode::UNAUTHORIZED, "another address");
+}
+
+#[tokio::test]
+async fn callers_without_a_key_have_a_rate_too() {
+    let edge = Edge::with(Options { rate: 2, ..Options::default() }).await.vouched();
+    let statuses = async |path: &str| {
+        let mut last = StatusCode::OK;
+        for _ in 0..10 {
+            last = edge.bare(Method::GET, path).await.status;
+        }
+        last
+    };
+    assert_eq!(statuses("/api/sandbox").await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(statuses("/health").await, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn refusals_are_audited_with_their_rule_and_place() {
+    let edge = Edge::new().await;
+    let id = edge.sandbox().await;
+    edge.bare(Method::GET, "/api/sandbox").await;
+    edge.call("POST", &format!("/api/sandbox/{id}/archive"), "").await;
+    edge.call("POST", "/api/sandbox", r#"{"cpu":999}"#).await;
+    edge.app.engine.shutdown().await;
+    let admin = edge.app.engine.access().administrator();
+    let told = |events: Vec<mayfly_core::event::Event>| -> Vec<String> {
+        let told = events.into_iter().filter_map(|event| match event.what {
+            mayfly_core::event::What::Audit { rule, target } => Some(format!("{rule}: {target}")),
+            _ => None,
+        });
+        told.collect()
+    };
+    let of_one = edge.app.engine.sandboxes().events(&admin, &id, 9).await.unwrap();
+    let archive = "state: POST /api/sandbox/{sandbox}/archive from 127.0.0.1, refused 1 times";
+    assert_eq!(told(of_one), [archive]);
+    let mut of_none = told(edge.app.engine.audit(&admin, 9).await.unwrap());
+    of_none.sort();
+    let stranger = "authentication: GET /api/sandbox from 127.0.0.1, refused 1 times";
+    assert_eq!(of_none, [stranger, "limit: POST /api/sandbox from 127.0.0.1, refused 1 times"]);
+}
+
+#[tokio::test]
 async fn metrics_are_open_to_this_host_only() {
     let edge = Edge::new().await;
     edge.sandbox().await;

@@ -95,6 +95,12 @@ impl Edge {
         self
     }
 
+    /// The same server, reached from another address.
+    pub(super) fn from(&self, address: [u8; 4]) -> Self {
+        let peer = Peer::Remote(SocketAddr::from((address, 9)));
+        Self { app: self.app.clone(), world: self.world.clone(), router: self.router.clone(), peer }
+    }
+
     /// Sends a request as it is.
     pub(super) async fn send(&self, mut request: Request) -> Reply {
         request.extensions_mut().insert(self.peer);

@@ -4,7 +4,9 @@ use super::fault::Fault;
 use super::glob::{Glob, MOST};
 use super::names::Table;
 use super::path::{Asked, MAX_NAME, MAX_PATH, split};
-use crate::fuzz::Body;
+
+/// A body: its name and the function.
+type Body = (&'static str, fn(&[u8]));
 
 pub(crate) const BODIES: &[Body] =
     &[("path", path), ("glob", glob), ("account_names", account_names)];

@@ -1,11 +1,13 @@
 //! Keeps the pool and its host from filling up: new sandboxes are refused before either is full.
 
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 
 use mayfly_core::id::SandboxId;
-use mayfly_core::{Error, Result};
+use mayfly_core::ports::runtime::DiskGuard;
+use mayfly_core::{Error, Kind, Result};
 
-use super::{Pool, failed, unavailable};
+use super::{Pool, failed, subvolume, unavailable};
 
 /// New sandboxes are refused from this share of the pool on, percent.
 const REFUSE_PERCENT: u64 = 80;
@@ -59,7 +61,7 @@ impl Headroom {
         Ok(())
     }
 
-    /// Whether the limits of living sandboxes must be lowered with [`Pool::tighten_sandbox`], so that
+    /// Whether the limits of living sandboxes must be lowered (see [`Pool::guard`]), so that
     /// overcommitted ones cannot fill the pool for the others.
     pub fn is_critical(&self) -> bool {
         self.reaches(TIGHTEN_PERCENT, 0)
@@ -72,12 +74,54 @@ impl Headroom {
 }
 
 impl Pool {
-    /// Lowers a sandbox's limit to its use and 64 MiB, never above `disk_bytes`, its full size; gives the
-    /// limit that holds now. [`Pool::resize_sandbox`] restores it.
-    pub fn tighten_sandbox(&self, id: SandboxId, disk_bytes: u64) -> Result<u64> {
-        let limit = self.sandbox_usage(id)?.saturating_add(TIGHTENED_ROOM).min(disk_bytes);
-        self.resize_sandbox(id, limit)?;
-        Ok(limit)
+    /// Lowers limits while the pool is critically full, restores them when new sandboxes would be admitted
+    /// again; in between they stay. Takes the full size of each sandbox; those without a folder are passed
+    /// over. Gives the limits that changed.
+    pub fn guard(&self, headroom: Headroom, sizes: &[(SandboxId, u64)]) -> Result<Vec<DiskGuard>> {
+        let critical = headroom.is_critical();
+        let roomy = !headroom.reaches(REFUSE_PERCENT, 0);
+        let restores = roomy && self.tightened.load(Ordering::Relaxed);
+        if !(critical || restores) {
+            return Ok(Vec::new());
+        }
+        self.tightened.store(critical, Ordering::Relaxed);
+        let mut changed = Vec::new();
+        for (id, full) in sizes {
+            let limit =
+                if critical { self.tighten_sandbox(*id) } else { self.restore_sandbox(*id, *full) };
+            match limit {
+                Ok(Some(limit)) => {
+                    changed.push(DiskGuard { id: *id, limit, lowered: limit < *full });
+                }
+                Ok(None) => {}
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Lowers a sandbox's limit to its use and 64 MiB; `None` when it has little more already. Never raises
+    /// it, or a full pool would be filled one step at a time.
+    fn tighten_sandbox(&self, id: SandboxId) -> Result<Option<u64>> {
+        let folder = self.open_sandbox(id)?;
+        let lowered = subvolume::usage(self, folder.fd())?.saturating_add(TIGHTENED_ROOM);
+        let holds = subvolume::limit(self, folder.fd())?.unwrap_or(u64::MAX);
+        if holds <= lowered.saturating_add(TIGHTENED_ROOM) {
+            return Ok(None);
+        }
+        subvolume::set_limit(folder.fd(), lowered)?;
+        Ok(Some(lowered))
+    }
+
+    /// Gives a sandbox its full size back; `None` when it has that or more, as after a resize.
+    fn restore_sandbox(&self, id: SandboxId, full: u64) -> Result<Option<u64>> {
+        let folder = self.open_sandbox(id)?;
+        if subvolume::limit(self, folder.fd())?.is_none_or(|limit| limit >= full) {
+            return Ok(None);
+        }
+        subvolume::set_limit(folder.fd(), full)?;
+        Ok(Some(full))
     }
 }
 

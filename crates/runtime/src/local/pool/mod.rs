@@ -12,6 +12,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use mayfly_core::{Error, Kind, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -50,6 +51,8 @@ pub struct Pool {
     layers: OwnedFd,
     mode: QuotaMode,
     counters: PathBuf,
+    /// Whether limits may stand below their sandboxes' sizes; an earlier server may have left them so.
+    tightened: AtomicBool,
 }
 
 impl Pool {
@@ -67,7 +70,8 @@ impl Pool {
         let mode = enable_quota(&root, &counters)?;
         let sandboxes = folder(root.as_fd(), "sandboxes")?;
         let layers = folder(root.as_fd(), "layers")?;
-        Ok(Self { root, sandboxes, layers, mode, counters })
+        let tightened = AtomicBool::new(true);
+        Ok(Self { root, sandboxes, layers, mode, counters, tightened })
     }
 
     /// The pool's root folder.

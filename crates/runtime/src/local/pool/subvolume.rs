@@ -73,6 +73,18 @@ pub fn usage(pool: &Pool, subvolume: BorrowedFd<'_>) -> Result<u64> {
     Ok(read("referenced")?.saturating_add(read("rsv_data")?))
 }
 
+/// The limit that holds now, bytes; `None` = without limit.
+pub fn limit(pool: &Pool, subvolume: BorrowedFd<'_>) -> Result<Option<u64>> {
+    let id = btrfs::subvolume_id(subvolume).map_err(failed("identify a subvolume"))?;
+    let counter = pool.counters.join(format!("0_{id}/max_referenced"));
+    let text = fs::read_to_string(counter).map_err(failed("read a disk limit"))?;
+    let limit: u64 = text.trim().parse().map_err(|error| {
+        Error::internal(format!("the disk limit of subvolume {id} is not a number"), error)
+    })?;
+    // The kernel shows none as 0, or as the largest number.
+    Ok(Some(limit).filter(|limit| *limit != 0 && *limit != u64::MAX))
+}
+
 /// Names in a folder of subvolumes, in no order.
 pub fn names(folder: BorrowedFd<'_>) -> Result<Vec<String>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use mayfly_core::id::SandboxId;
+use mayfly_core::ports::runtime::DiskGuard;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
@@ -236,17 +237,33 @@ fn opening_again_finds_the_same_pool() {
 }
 
 #[test]
-fn a_tightened_sandbox_keeps_its_files_and_some_room() {
+fn a_nearly_full_pool_lowers_limits_and_restores_them_when_there_is_room() {
     let Some(fixture) = fixture() else { return };
-    fixture.pool.make_sandbox(id(1), 300 * MIB).unwrap();
+    let pool = &fixture.pool;
+    let at = |percent: u64| Headroom { pool_size: 100, pool_free: 100 - percent, host_free: 0 };
+    let full = [(id(1), 300 * MIB), (id(2), 300 * MIB)];
+    pool.make_sandbox(id(1), 300 * MIB).unwrap();
     let upper = fixture.path(id(1)).join("upper");
     assert_eq!(fill(&upper.join("first"), 20 * MIB).1, None);
-    let limit = fixture.pool.tighten_sandbox(id(1), 300 * MIB).unwrap();
-    assert!((84 * MIB..86 * MIB).contains(&limit), "{limit}");
+    assert_eq!(pool.guard(at(89), &full).unwrap(), []);
+
+    // The second has no folder: it was deleted meanwhile.
+    let lowered = pool.guard(at(90), &full).unwrap();
+    let [changed] = lowered[..] else { panic!("{lowered:?}") };
+    assert!(changed.id == id(1) && changed.lowered, "{changed:?}");
+    assert!((84 * MIB..86 * MIB).contains(&changed.limit), "{changed:?}");
     let (written, refusal) = fill(&upper.join("second"), 200 * MIB);
     assert_eq!(refusal, Some(ErrorKind::QuotaExceeded));
     assert!((60 * MIB..=64 * MIB).contains(&written), "{written}");
-    assert_eq!(fixture.pool.tighten_sandbox(id(1), 30 * MIB).unwrap(), 30 * MIB);
+    assert_eq!(pool.guard(at(95), &full).unwrap(), [], "what is used up is not given again");
+    assert_eq!(pool.guard(at(85), &full).unwrap(), [], "there is no room yet");
+
+    // Another server, later: the limit itself tells that it was lowered.
+    let again = Pool::open(File::open(&fixture.mounted.0).unwrap().into()).unwrap();
+    let restored = again.guard(at(79), &full).unwrap();
+    assert_eq!(restored, [DiskGuard { id: id(1), limit: 300 * MIB, lowered: false }]);
+    assert_eq!(fill(&upper.join("third"), 100 * MIB).1, None);
+    assert_eq!(again.guard(at(79), &full).unwrap(), []);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use super::machine::{Call, RULES, meaning, run};
 use super::{Action, Filter, Span, compile};
-use crate::fuzz::Body;
+
+/// A body: its name and the function.
+type Body = (&'static str, fn(&[u8]));
 
 pub(crate) const BODIES: &[Body] = &[("seccomp", seccomp)];
 
