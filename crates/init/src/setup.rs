@@ -378,7 +378,7 @@ fn mount_point(name: &[u8]) -> Result<CString, Failure> {
 }
 
 /// Files of `/proc` that tell about the host or change it.
-const MASKED_FILES: [&CStr; 13] = [
+const MASKED_FILES: [&CStr; 16] = [
     c"root/proc/kcore",
     c"root/proc/keys",
     c"root/proc/key-users",
@@ -392,6 +392,10 @@ const MASKED_FILES: [&CStr; 13] = [
     c"root/proc/latency_stats",
     c"root/proc/kpagecount",
     c"root/proc/config.gz",
+    c"root/proc/partitions",
+    c"root/proc/diskstats",
+    // The same for all sandboxes of a host, so they could tell that they share it.
+    c"root/proc/sys/kernel/random/boot_id",
 ];
 const MASKED_FOLDERS: [&CStr; 7] = [
     c"root/proc/acpi",
@@ -414,11 +418,12 @@ fn kernel_file_systems(hello: &Hello, create: &Create, base: u32) -> Result<(), 
         fs::write("root/proc/sys/net/ipv4/ip_unprivileged_port_start", b"0").fault("port range")?;
     }
     if hello.weakened & WEAK_MASKS == 0 {
-        mask()?;
         let system = c"root/proc/sys";
         sys::mount(system, system, c"", numbers::MS_BIND, c"").fault("/proc/sys")?;
         let read_only = numbers::MS_BIND | numbers::MS_REMOUNT | numbers::MS_RDONLY | quiet;
         sys::mount(c"none", system, c"", read_only, c"").fault("read-only /proc/sys")?;
+        // After it, or the mask below /proc/sys would lie under it.
+        mask()?;
     }
     sys::mount(c"own/sys", &sys_folder, c"", numbers::MS_BIND, c"").fault("/sys")?;
     sys::mount(c"own/dev", &dev, c"", numbers::MS_BIND, c"").fault("/dev")?;

@@ -30,6 +30,7 @@ for top in tops:
 const ATTEMPT: &str = "
 for path in ('/proc/kallsyms', '/proc/keys', '/proc/key-users', '/proc/timer_list', '/proc/modules',
     '/proc/cmdline', '/proc/interrupts', '/proc/kcore', '/proc/kpagecount', '/proc/config.gz',
+    '/proc/partitions', '/proc/diskstats', '/proc/sys/kernel/random/boot_id',
     '/proc/vmallocinfo', '/proc/slabinfo', '/proc/1/environ', '/proc/1/stack', '/proc/1/maps'):
     def read():
         with open(path, 'rb') as file:
@@ -43,13 +44,14 @@ print('node=' + os.uname().nodename)
 print('class=' + str(os.path.exists('/sys/class') or os.path.exists('/sys/firmware')))
 ";
 
-/// What only the host knows: its name, its network addresses, its machine id, where the sandboxes are.
+/// What only the host knows: its network addresses, its machine and boot ids, where the sandboxes are.
 fn facts(bench: &Bench) -> Vec<String> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let mut facts = vec![
         bench.dir().display().to_string(),
         "pool.btrfs".to_owned(),
         read("/etc/machine-id"),
+        read("/proc/sys/kernel/random/boot_id"),
         read("/sys/class/dmi/id/product_uuid"),
         read("/sys/class/dmi/id/product_serial"),
         read("/proc/cmdline"),
@@ -91,7 +93,14 @@ fn e19_the_kernel_says_nothing_of_the_host() {
 fn e19_shows_on_a_weakened_sandbox() {
     let Some(bench) = Bench::weakened("E19", OPEN) else { return };
     let ran = bench.sandbox().python(ATTEMPT);
-    for path in ["/proc/kallsyms", "/proc/cmdline", "/proc/interrupts", "/proc/slabinfo", "iomem"] {
+    for path in [
+        "/proc/kallsyms",
+        "/proc/cmdline",
+        "/proc/interrupts",
+        "/proc/slabinfo",
+        "/proc/partitions",
+        "iomem",
+    ] {
         assert_eq!(ran.value(path), "shown", "{path}");
     }
     assert_eq!(ran.value("log"), "OK");
