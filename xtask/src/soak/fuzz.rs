@@ -41,7 +41,7 @@ pub(super) fn run_all(seed: u64, seconds: u64) -> Result<()> {
     run(stable.env("MAYFLY_TEST_SEEDS_TO", &seeds))?;
     println!("    building the fuzzer");
     let program = build(&cargo_fuzz, &folder.join("build"))?;
-    let listed = run_quiet(&mut Command::new(&program))?;
+    let listed = run_quiet(&mut fuzzer(&program))?;
     let bodies: Vec<&str> = listed.lines().filter(|line| !line.is_empty()).collect();
     complete(&bodies, &seeds)?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -92,6 +92,13 @@ pub(super) fn run_all(seed: u64, seconds: u64) -> Result<()> {
     )
 }
 
+fn fuzzer(program: &Path) -> Command {
+    let mut fuzzer = Command::new(program);
+    // The database that the program bundles has several private tables of one name, which is no fault.
+    fuzzer.env("ASAN_OPTIONS", "detect_odr_violation=0");
+    fuzzer
+}
+
 fn build(cargo_fuzz: &Path, target: &Path) -> Result<PathBuf> {
     // `cargo-fuzz` takes the compiler of its environment, which rustup sets here.
     let program = cargo_fuzz.to_str().context("the path of the target folder is not UTF-8")?;
@@ -134,7 +141,7 @@ fn start(
     let found = place(&format!("corpus/{name}"))?;
     let log = place("logs")?.join(name);
     let said = std::fs::File::create(&log).with_context(|| format!("make {}", log.display()))?;
-    let mut fuzzer = Command::new(program);
+    let mut fuzzer = fuzzer(program);
     fuzzer
         .env("MAYFLY_TEST_BODY", name)
         .current_dir(folder)
