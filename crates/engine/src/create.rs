@@ -33,6 +33,8 @@ pub(crate) async fn create(
     }
     let named = wanted.snapshot.as_deref().unwrap_or(&house.settings.default_snapshot);
     let snapshot = snapshots::find(house, caller.organization, named).await?;
+    admission::enforceable(house, &wanted.size())?;
+    admission::may_pause(house, wanted.timers.auto_pause.into())?;
     let resources = wanted.resources(snapshot.resources);
     admission::fits(house, resources)?;
     let promise = Promise::default();

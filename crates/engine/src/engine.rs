@@ -27,7 +27,7 @@ use crate::snapshot_cache::SnapshotCache;
 use crate::snapshots::{self, Snapshots};
 use crate::start;
 use crate::tasks::Tasks;
-use crate::warm;
+use crate::{admission, warm};
 
 /// The use cases of one server; a cheap handle.
 #[derive(Clone, Debug)]
@@ -51,6 +51,7 @@ impl Engine {
         let organization =
             start::identity(&*store, &*entropy, "organization", OrganizationId::from_uuid).await?;
         let rows = store.living().await?;
+        admission::same_profile(&rows, runtime.profile())?;
         let clock = start::clock(clock, &*store, &rows).await?;
         let (host, renewed) =
             snapshots::host(&*store, &*runtime, &*entropy, organization, clock.now()).await?;

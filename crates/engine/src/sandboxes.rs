@@ -66,6 +66,7 @@ impl Sandboxes<'_> {
 
     /// Freezes a started one.
     pub async fn pause(&self, caller: &Caller, id_or_name: &str) -> Result<Sandbox> {
+        admission::may_pause(self.0, 1)?;
         self.write(caller, id_or_name, |_| Command::Pause).await
     }
 
@@ -99,6 +100,7 @@ impl Sandboxes<'_> {
         wanted.check()?;
         need(caller, Permission::WriteSandboxes)?;
         let live = self.0.find(caller, id_or_name)?;
+        admission::enforceable(self.0, &wanted)?;
         admission::fits(self.0, wanted.apply(live.record().resources))?;
         self.run(live, move |current| Command::Resize(wanted.apply(current.resources))).await
     }
@@ -121,6 +123,9 @@ impl Sandboxes<'_> {
         timer: Timer,
         minutes: i64,
     ) -> Result<Sandbox> {
+        if timer == Timer::AutoPause {
+            admission::may_pause(self.0, minutes)?;
+        }
         self.write(caller, id_or_name, move |_| Command::SetTimer(timer, minutes)).await
     }
 

@@ -5,14 +5,18 @@ use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::failure::{Failure, Fault, path};
 use crate::numbers;
 use crate::protocol::{Hello, MAX_PACKET, Prepare, Reader, WEAK_USER, Writer, fork};
-use crate::setup::{self, Failure, Fault};
-use crate::sys;
+use crate::{park, rights, stage, sys, trees};
 
 /// Words of the stack of a child that only waits.
 const STACK_WORDS: usize = 256;
+
+/// Number of the forkserver, for its children that share its memory.
+static OWN: AtomicU32 = AtomicU32::new(0);
 
 /// What the forkserver knows.
 struct Server {
@@ -24,8 +28,14 @@ struct Server {
 }
 
 /// Runs until the server closes its end of the channel on descriptor 0.
-pub(crate) fn serve() -> ExitCode {
+///
+/// `fresh`: the program was started anew in a user namespace, and somebody waits to hear so.
+pub(crate) fn serve(fresh: bool) -> ExitCode {
     let channel = sys::inherited(0);
+    if fresh && sys::send(channel.as_fd(), &[&[fork::OK]], &[]).is_err() {
+        return ExitCode::FAILURE;
+    }
+    OWN.store(std::process::id(), Ordering::Relaxed);
     let mut server = Server {
         hello: Hello::default(),
         parked: BTreeMap::new(),
@@ -62,6 +72,13 @@ impl Server {
     fn handle(&mut self, packet: &[u8], descriptors: &[OwnedFd]) -> Answer {
         let mut reader = Reader::new(packet);
         match reader.u8() {
+            Some(fork::ENTER_USER) => {
+                sys::unshare(numbers::CLONE_NEWUSER).fault("user namespace")?;
+                Ok((Writer::new(fork::OK).finish(), None))
+            }
+            Some(fork::MAPPED) => become_root(),
+            Some(fork::OWN) => own(&mut reader, descriptors),
+            Some(fork::DELETE) => delete(&mut reader, descriptors),
             Some(fork::HELLO) => self.hello(&mut reader),
             Some(fork::MOUNT_POOL) => mount_pool(&mut reader),
             Some(fork::PREPARE) => self.prepare(&mut reader),
@@ -77,7 +94,7 @@ impl Server {
 
     fn hello(&mut self, reader: &mut Reader<'_>) -> Answer {
         self.hello = Hello::decode(reader).ok_or_else(malformed)?;
-        setup::stage(&self.hello)?;
+        stage::prepare(&self.hello)?;
         Ok((Writer::new(fork::OK).finish(), None))
     }
 
@@ -91,7 +108,7 @@ impl Server {
         let (ours, theirs) = sys::socket_pair().fault("socket pair")?;
         let cgroup = match prepare.cgroup.as_slice() {
             [] => None,
-            path => Some(fs::File::open(setup::path(path)).fault("control group")?),
+            path => Some(fs::File::open(crate::failure::path(path)).fault("control group")?),
         };
         let (pid, pidfd) = sys::clone_into(
             numbers::CLONE_NEWNS
@@ -102,7 +119,7 @@ impl Server {
         )
         .fault("clone into new namespaces")?;
         if pid == 0 {
-            setup::park(&self.hello, &prepare, theirs, namespace);
+            park::park(&self.hello, &prepare, theirs, namespace);
         }
         self.parked.insert(prepare.slot, ours);
         Ok((Writer::new(fork::OK).u32(pid.cast_unsigned()).finish(), pidfd))
@@ -130,8 +147,47 @@ fn mount_pool(reader: &mut Reader<'_>) -> Answer {
     let (device, target, kind, options) = (field()?, field()?, field()?, field()?);
     sys::mount(&device, &target, &kind, numbers::MS_NOSUID | numbers::MS_NODEV, &options)
         .fault("mount of the pool")?;
-    let root = fs::File::open(setup::path(target.as_bytes())).fault("root of the pool")?;
+    let root = fs::File::open(path(target.as_bytes())).fault("root of the pool")?;
     Ok((Writer::new(fork::OK).finish(), Some(root.into())))
+}
+
+/// Takes id 0 of the user namespace and begins anew as the same program: what the kernel lets others see of
+/// a process depends on the user namespace in which its program was started. Returns only on failure; the
+/// new program answers.
+fn become_root() -> Answer {
+    sys::become_user(0, 0, &[]).fault("root of the outer user namespace")?;
+    let (program, mode) = (c"mayfly-init", c"forkserver-of-user");
+    let argv = [program.as_ptr(), mode.as_ptr(), std::ptr::null()];
+    Err(sys::exec(c"/proc/self/exe", &argv, &[std::ptr::null()]))
+        .fault("fresh start in the outer user namespace")
+}
+
+/// Gives a folder and all below it to an id, in a process of its own.
+fn own(reader: &mut Reader<'_>, descriptors: &[OwnedFd]) -> Answer {
+    let owner = reader.u32().ok_or_else(malformed)?;
+    let folder = reader.bytes().ok_or_else(malformed)?;
+    apart(descriptors, || trees::own(path(folder), owner).fault("owner of a folder"))
+}
+
+/// Deletes a folder and all below it, in a process of its own.
+fn delete(reader: &mut Reader<'_>, descriptors: &[OwnedFd]) -> Answer {
+    let folder = reader.bytes().ok_or_else(malformed)?;
+    apart(descriptors, || trees::delete(path(folder)).fault("deletion of a folder"))
+}
+
+/// Long work is done by a child, so that nobody waits for it; it reports through the status pipe.
+fn apart(descriptors: &[OwnedFd], work: impl FnOnce() -> Result<(), Failure>) -> Answer {
+    let status = descriptors.first().ok_or_else(malformed)?;
+    let status = status.try_clone().fault("status pipe")?;
+    if sys::clone().fault("process for long work")? == 0 {
+        // Channels that it would keep open would hide the forkserver's end from others.
+        let Ok((status, _)) = park::keep_only(status, None) else { sys::exit(1) };
+        let done = work();
+        let answer = done.map_or_else(|failure| failure.encode(0), |()| vec![1]);
+        let _ = sys::send(status.as_fd(), &[&answer], &[]);
+        sys::exit(0);
+    }
+    Ok((Writer::new(fork::OK).finish(), None))
 }
 
 /// Makes a user namespace: a short-lived child is born into it, its ids are mapped, and the descriptor
@@ -140,8 +196,11 @@ fn mount_pool(reader: &mut Reader<'_>) -> Answer {
 /// The sandbox's own root owns it. The kernel counts file watches, queued signals and messages of all that
 /// is inside up to the owner: if that were root, one sandbox could use up what all others and the host have.
 fn user_namespace(prepare: &Prepare, stack: &mut [u128]) -> std::io::Result<OwnedFd> {
-    let born = act_as(prepare.id_base)
-        .and_then(|()| sys::clone_beside(numbers::CLONE_NEWUSER, stack, wait_to_be_killed));
+    let born = act_as(prepare.owner).and_then(|()| {
+        rights::bounded(prepare.pids, || {
+            sys::clone_beside(numbers::CLONE_NEWUSER, stack, wait_to_be_killed)
+        })
+    });
     let restored = act_as(0);
     let pid = born?;
     let made = restored.and_then(|()| map_ids(pid, prepare));
@@ -152,9 +211,10 @@ fn user_namespace(prepare: &Prepare, stack: &mut [u128]) -> std::io::Result<Owne
 /// Dies with its parent at the latest, also with one that died before this began.
 extern "C" fn wait_to_be_killed() -> ! {
     const PR_SET_PDEATHSIG: usize = 1;
-    const INIT: usize = 1;
     let _ = sys::prctl(PR_SET_PDEATHSIG, numbers::SIGKILL as usize);
-    while sys::plain(numbers::GETPPID, [0; 4]).is_ok_and(|parent| parent > INIT) {
+    // Not every orphan comes to process 1: sessions of users have their own that takes them.
+    let own = OWN.load(Ordering::Relaxed) as usize;
+    while sys::plain(numbers::GETPPID, [0; 4]).is_ok_and(|parent| parent == own) {
         let _ = sys::plain(numbers::PPOLL, [0; 4]);
     }
     sys::exit(0)

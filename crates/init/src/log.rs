@@ -4,9 +4,9 @@
 //! caller. A full disk or a reached bound cuts the log and marks it; the command itself goes on.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::protocol::{LOG_HEAD, LOG_MAGIC, LOG_RUNNING, MAX_LOGS};
@@ -126,5 +126,8 @@ fn create(folder: &OwnedFd, number: u64) -> std::io::Result<File> {
     if number > MAX_LOGS {
         let _ = sys::unlink_at(folder.as_fd(), &name(number - MAX_LOGS)?);
     }
-    sys::open_at(folder.as_fd(), &name(number)?, WRITE_CREATE_TRUNCATE).map(File::from)
+    let file = File::from(sys::open_at(folder.as_fd(), &name(number)?, WRITE_CREATE_TRUNCATE)?);
+    // The group is the server's, where that is not root.
+    file.set_permissions(Permissions::from_mode(0o660))?;
+    Ok(file)
 }

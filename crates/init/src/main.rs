@@ -8,26 +8,34 @@
 //! file systems are named. Process 1 outlives the server and the forkserver.
 
 mod calls;
+mod clients;
 mod command;
+mod failure;
 mod forkserver;
 mod log;
+mod mounts;
 mod numbers;
+mod park;
 #[expect(dead_code, reason = "each end of a channel builds some messages and reads the others")]
 #[expect(
     unreachable_pub,
     reason = "the same file is the public half of the library beside this program"
 )]
 mod protocol;
-mod setup;
+mod rights;
+mod running;
+mod stage;
 mod supervisor;
 #[expect(unsafe_code, reason = "the one file of this program for system calls")]
 mod sys;
+mod trees;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|mode| mode == "forkserver") {
-        return forkserver::serve();
+    match std::env::args_os().nth(1) {
+        Some(mode) if mode == "forkserver" => forkserver::serve(false),
+        Some(mode) if mode == "forkserver-of-user" => forkserver::serve(true),
+        _ => ExitCode::from(2),
     }
-    ExitCode::from(2)
 }

@@ -134,3 +134,11 @@ pub(crate) const SIGPIPE: i32 = 13;
 pub(crate) const SIGTERM: i32 = 15;
 pub(crate) const SIGCHLD: i32 = 17;
 pub(crate) const SIGSTOP: i32 = 19;
+
+pub(crate) const RLIMIT_FSIZE: usize = 1;
+pub(crate) const RLIMIT_CORE: usize = 4;
+pub(crate) const RLIMIT_NPROC: usize = 6;
+pub(crate) const RLIMIT_NOFILE: usize = 7;
+pub(crate) const RLIMIT_MEMLOCK: usize = 8;
+pub(crate) const RLIMIT_SIGPENDING: usize = 11;
+pub(crate) const RLIMIT_MSGQUEUE: usize = 12;

@@ -50,6 +50,14 @@ pub mod fork {
     pub const CREATE: u8 = 4;
     /// Drop a parked process.
     pub const DISCARD: u8 = 5;
+    /// Leave for a user namespace of one's own, before anything else; its ids are mapped from outside.
+    pub const ENTER_USER: u8 = 6;
+    /// The ids are mapped: become root there, as a fresh program.
+    pub const MAPPED: u8 = 7;
+    /// Give a folder and all below it to an id (owner, path); carries the status pipe.
+    pub const OWN: u8 = 8;
+    /// Delete a folder and all below it (path); carries the status pipe.
+    pub const DELETE: u8 = 9;
     /// Answer: done; fields depend on the request.
     pub const OK: u8 = 64;
     /// Answer: an error with a stage and an errno.
@@ -236,6 +244,8 @@ pub struct Hello {
     pub capabilities: u64,
     /// Whether set-id programs may raise rights inside.
     pub allow_setuid: bool,
+    /// Whether the forkserver is an ordinary user who is root of a user namespace of his own.
+    pub rootless: bool,
     /// Layers switched off, as a bit mask of `WEAK_*`; only for tests of weakened sandboxes.
     pub weakened: u32,
 }
@@ -266,6 +276,7 @@ impl Hello {
             .bytes(&self.filter)
             .u64(self.capabilities)
             .u8(self.allow_setuid.into())
+            .u8(self.rootless.into())
             .u32(self.weakened)
             .finish()
     }
@@ -280,6 +291,7 @@ impl Hello {
             filter: reader.bytes()?.to_vec(),
             capabilities: reader.u64()?,
             allow_setuid: reader.u8()? != 0,
+            rootless: reader.u8()? != 0,
             weakened: reader.u32()?,
         })
     }
@@ -290,10 +302,15 @@ impl Hello {
 pub struct Prepare {
     /// Names the parked process in later requests.
     pub slot: u32,
-    /// Host id of inside id 0.
+    /// Inside id 0 as the forkserver counts ids.
     pub id_base: u32,
     /// Number of ids inside.
     pub id_count: u32,
+    /// Id that owns the user namespace, as the forkserver counts: the kernel adds up there what all that is
+    /// inside uses.
+    pub owner: u32,
+    /// Processes and threads of the whole user namespace; 0 = control groups limit them.
+    pub pids: u64,
     /// Folder of the version 2 control group to be cloned into; empty = none.
     pub cgroup: Vec<u8>,
     /// `cgroup.procs` files of version 1 groups to enter.
@@ -307,6 +324,8 @@ impl Prepare {
             .u32(self.slot)
             .u32(self.id_base)
             .u32(self.id_count)
+            .u32(self.owner)
+            .u64(self.pids)
             .bytes(&self.cgroup)
             .list(&self.joins)
             .finish()
@@ -318,6 +337,8 @@ impl Prepare {
             slot: reader.u32()?,
             id_base: reader.u32()?,
             id_count: reader.u32()?,
+            owner: reader.u32()?,
+            pids: reader.u64()?,
             cgroup: reader.bytes()?.to_vec(),
             joins: reader.list()?.into_iter().map(<[u8]>::to_vec).collect(),
         })
@@ -352,6 +373,10 @@ pub struct Create {
     pub shm_bytes: u64,
     /// Open files per process.
     pub open_files: u64,
+    /// Processes and threads of each user inside; 0 = control groups limit them.
+    pub pids: u64,
+    /// Largest file, bytes; 0 = only the disk limit holds.
+    pub file_bytes: u64,
     /// Bytes kept per log.
     pub log_bytes: u64,
 }
@@ -365,6 +390,8 @@ impl Create {
             .bytes(&self.folder)
             .u64(self.shm_bytes)
             .u64(self.open_files)
+            .u64(self.pids)
+            .u64(self.file_bytes)
             .u64(self.log_bytes)
             .u32(u32::try_from(self.overlays.len()).unwrap_or(0));
         self.overlays
@@ -387,6 +414,8 @@ impl Create {
             folder: reader.bytes()?.to_vec(),
             shm_bytes: reader.u64()?,
             open_files: reader.u64()?,
+            pids: reader.u64()?,
+            file_bytes: reader.u64()?,
             log_bytes: reader.u64()?,
             overlays: Vec::new(),
         };
@@ -489,6 +518,8 @@ mod tests {
             }],
             shm_bytes: 1,
             open_files: 2,
+            pids: 4,
+            file_bytes: 5,
             log_bytes: 3,
         };
         let bytes = create.encode();

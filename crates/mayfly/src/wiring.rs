@@ -10,7 +10,7 @@ use std::time::Duration;
 use mayfly_core::limits::{Ceilings, Resources};
 use mayfly_core::ports::clock::Clock;
 use mayfly_core::ports::entropy::Entropy;
-use mayfly_core::ports::runtime::{Layer, LayerState, Runtime};
+use mayfly_core::ports::runtime::{Layer, LayerState, Profile, Runtime};
 use mayfly_core::ports::store::Store;
 use mayfly_core::{Error, Kind, Result};
 use mayfly_engine::{Engine, Settings};
@@ -93,7 +93,13 @@ pub(crate) async fn doctor(config: Config) -> Result<Vec<Layer>> {
     options.pool_bytes = Some(DOCTOR_POOL);
     options.namespaces = 0;
     let layers = match LocalRuntime::open(options).await {
-        Ok(runtime) => runtime.doctor().await,
+        Ok(runtime) => {
+            let layers = runtime.doctor().await;
+            if let Err(error) = runtime.clear_layers().await {
+                tracing::warn!(%error, folder = %folder.display(), "what was generated stays");
+            }
+            layers
+        }
         Err(error) => vec![Layer {
             name: "runtime".to_owned(),
             state: LayerState::Absent,
@@ -126,6 +132,7 @@ async fn open(config: &Config) -> Result<Opened> {
     let store = store.map_err(|error| Error::internal("opening the store broke off", error))??;
     let store: Arc<dyn Store> = Arc::new(store);
     let runtime: Arc<dyn Runtime> = Arc::new(runtime?);
+    tell_profile(runtime.profile());
     let engine = Engine::open(
         Arc::clone(&store),
         runtime,
@@ -135,6 +142,16 @@ async fn open(config: &Config) -> Result<Opened> {
     )
     .await?;
     Ok(Opened { engine, store, clock, entropy, master })
+}
+
+fn tell_profile(profile: Profile) {
+    match profile {
+        Profile::Full => tracing::info!("isolation profile: full"),
+        Profile::Unprivileged => tracing::info!(
+            "isolation profile: unprivileged; cpu, memory and disk of sandboxes are not limited"
+        ),
+        Profile::None => tracing::warn!("isolation profile: none; sandboxes are not isolated"),
+    }
 }
 
 async fn bind(config: &Config) -> Result<TcpListener> {

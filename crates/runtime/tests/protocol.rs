@@ -37,16 +37,22 @@ mod tests {
     fn creates() -> impl Strategy<Value = Create> {
         let overlay = (bytes(), lists(), bytes(), bytes())
             .prop_map(|(target, lower, upper, work)| Overlay { target, lower, upper, work });
-        let numbers = (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>());
+        let limits = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+        let numbers = (any::<u32>(), limits);
         (numbers, bytes(), bytes(), vec(overlay, 0..4)).prop_map(
-            |((slot, shm_bytes, open_files, log_bytes), hostname, folder, overlays)| Create {
-                slot,
-                hostname,
-                folder,
-                overlays,
-                shm_bytes,
-                open_files,
-                log_bytes,
+            |((slot, limits), hostname, folder, overlays)| {
+                let (shm_bytes, open_files, pids, file_bytes, log_bytes) = limits;
+                Create {
+                    slot,
+                    hostname,
+                    folder,
+                    overlays,
+                    shm_bytes,
+                    open_files,
+                    pids,
+                    file_bytes,
+                    log_bytes,
+                }
             },
         )
     }

@@ -59,6 +59,8 @@ struct State {
     exits: VecDeque<Exit>,
     made: HashMap<SandboxId, u32>,
     guarded: Vec<DiskGuard>,
+    /// Full where none is set.
+    profile: Option<Profile>,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,11 @@ impl FakeRuntime {
     /// Lets the verb take this long from now on.
     pub fn delay(&self, verb: Verb, by: Duration) {
         self.machines.lock().delays.insert(verb, by);
+    }
+
+    /// Says that sandboxes get this isolation from now on.
+    pub fn set_profile(&self, profile: Profile) {
+        self.machines.lock().profile = Some(profile);
     }
 
     /// Ends a sandbox unasked.
@@ -198,7 +205,7 @@ impl State {
 #[async_trait]
 impl Runtime for FakeRuntime {
     fn profile(&self) -> Profile {
-        Profile::Full
+        self.machines.lock().profile.unwrap_or(Profile::Full)
     }
 
     async fn host_source(&self) -> Result<Source> {
@@ -295,7 +302,7 @@ impl Runtime for FakeRuntime {
         let mut state = self.machines.lock();
         let machine = state.running(id)?;
         let disk_bytes = machine.files.values().map(|file| file.len() as u64).sum();
-        Ok(Usage { pids: 1, disk_bytes, ..Usage::default() })
+        Ok(Usage { pids: 1, disk_bytes: Some(disk_bytes), ..Usage::default() })
     }
 
     async fn places(&self, id: SandboxId) -> Result<Places> {

@@ -81,8 +81,8 @@ pub struct Usage {
     pub memory_bytes: u64,
     /// Page cache, bytes.
     pub memory_cache_bytes: u64,
-    /// Written to disk and not deleted, bytes.
-    pub disk_bytes: u64,
+    /// Written to disk and not deleted, bytes; `None` where nothing counts it.
+    pub disk_bytes: Option<u64>,
     /// Processes and threads alive.
     pub pids: u64,
 }

@@ -54,12 +54,17 @@ impl CreateSandbox {
         input::env(&self.env)?;
         input::labels(&self.labels)?;
         input::timers(&self.timers)?;
-        Resize { cpu: self.cpu, memory_gib: self.memory_gib, disk_gib: self.disk_gib }.check()
+        self.size().check()
+    }
+
+    /// The size that was asked for.
+    pub fn size(&self) -> Resize {
+        Resize { cpu: self.cpu, memory_gib: self.memory_gib, disk_gib: self.disk_gib }
     }
 
     /// The size asked for, completed from the snapshot's.
     pub fn resources(&self, base: Resources) -> Resources {
-        Resize { cpu: self.cpu, memory_gib: self.memory_gib, disk_gib: self.disk_gib }.apply(base)
+        self.size().apply(base)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mayfly_core::ports::runtime::Profile;
 use mayfly_core::sandbox::{CreateSandbox, MAX_AUTO_ARCHIVE, Resize, Sandbox, Timers};
 use mayfly_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,8 @@ use super::fault::{Answer, Fault};
 use super::input::environment;
 use super::time::rfc3339;
 
-/// A sandbox. Sizes are whole numbers; `cpu` in cores, `memory` and `disk` in GiB.
+/// A sandbox. Sizes are whole numbers; `cpu` in cores, `memory` and `disk` in GiB; 0 = not limited, as in the
+/// isolation profile of ordinary users. (The clients take no `null` there.)
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Sandbox)]
@@ -60,6 +62,8 @@ pub(crate) struct SandboxBody {
 impl SandboxBody {
     /// The wire form of a record; `seen` is the scheme and host the client uses.
     pub(crate) fn new(sandbox: Sandbox, seen: &str) -> Self {
+        let limited = sandbox.profile == Profile::Full;
+        let limit = |value: u32| if limited { value } else { 0 };
         let Timers { auto_stop, auto_pause, auto_archive, auto_delete, ttl } = sandbox.timers;
         Self {
             id: sandbox.id.to_string(),
@@ -73,10 +77,10 @@ impl SandboxBody {
             network_block_all: true,
             kvm: false,
             target: sandbox.target,
-            cpu: sandbox.resources.cpu,
+            cpu: limit(sandbox.resources.cpu),
             gpu: 0,
-            memory: sandbox.resources.memory_gib,
-            disk: sandbox.resources.disk_gib,
+            memory: limit(sandbox.resources.memory_gib),
+            disk: limit(sandbox.resources.disk_gib),
             state: sandbox.state.as_str(),
             desired_state: sandbox.desired.as_str(),
             error_reason: sandbox.error_reason,

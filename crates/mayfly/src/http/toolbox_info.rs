@@ -2,7 +2,7 @@
 
 use axum::Json as Reply;
 use axum::extract::State;
-use mayfly_core::ports::runtime::Usage;
+use mayfly_core::ports::runtime::{Profile, Usage};
 use mayfly_core::time::Monotonic;
 use serde::Serialize;
 use std::time::Duration;
@@ -30,20 +30,21 @@ pub(crate) struct Version {
     version: &'static str,
 }
 
-/// Use of resources; sizes in bytes.
+/// Use of resources; sizes in bytes. Without a limit, as an ordinary user's server has none, a limit and what
+/// is a share of it is `null`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = SystemMetrics)]
 pub(crate) struct SystemMetrics {
-    cpu_count: u32,
+    cpu_count: Option<u32>,
     /// Percent of the sandbox's own limit.
-    cpu_used_pct: f64,
-    mem_total: u64,
+    cpu_used_pct: Option<f64>,
+    mem_total: Option<u64>,
     mem_used: u64,
     mem_cache: u64,
-    disk_total: u64,
-    disk_used: u64,
-    disk_free: u64,
+    disk_total: Option<u64>,
+    disk_used: Option<u64>,
+    disk_free: Option<u64>,
     timestamp: String,
     timestamp_unix: i64,
 }
@@ -79,18 +80,20 @@ async fn system_metrics(
     let before = (reach.usage().await?, app.clock.now().mono);
     tokio::time::sleep(LOOK).await;
     let after = (reach.usage().await?, app.clock.now().mono);
-    let resources = reach.sandbox().resources;
+    let sandbox = reach.sandbox();
+    let limits = (sandbox.profile == Profile::Full).then_some(sandbox.resources);
     let now = app.now();
-    let (disk_total, disk_used) = (resources.disk_bytes(), after.0.disk_bytes);
+    let disk_total = limits.map(|limits| limits.disk_bytes());
+    let disk_used = after.0.disk_bytes;
     Ok(Reply(SystemMetrics {
-        cpu_count: resources.cpu,
-        cpu_used_pct: share(before, after, resources.cpu),
-        mem_total: resources.memory_bytes(),
+        cpu_count: limits.map(|limits| limits.cpu),
+        cpu_used_pct: limits.map(|limits| share(before, after, limits.cpu)),
+        mem_total: limits.map(|limits| limits.memory_bytes()),
         mem_used: after.0.memory_bytes,
         mem_cache: after.0.memory_cache_bytes,
         disk_total,
         disk_used,
-        disk_free: disk_total.saturating_sub(disk_used),
+        disk_free: disk_total.zip(disk_used).map(|(total, used)| total.saturating_sub(used)),
         timestamp: rfc3339(now),
         timestamp_unix: now.0.div_euclid(1000),
     }))

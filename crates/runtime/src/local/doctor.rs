@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mayfly_core::Result;
 use mayfly_core::id::SandboxId;
@@ -14,9 +14,11 @@ use mayfly_core::ports::runtime::{Layer, LayerState, SandboxSpec};
 use mayfly_core::snapshot::Source;
 use uuid::Uuid;
 
-use super::host::{CAPABILITIES, Host};
+use super::ground::CAPABILITIES;
+use super::host::Host;
 use super::live::Live;
 use super::pool;
+use super::storage::Storage;
 
 /// Oldest kernel with everything that the full profile needs.
 const KERNEL: (u32, u32) = (6, 1);
@@ -31,12 +33,21 @@ const SEPARATE: [(&str, &str); 6] = [
     ("cgroup namespace", "cgroup"),
 ];
 
-/// Examines every layer.
+/// What an ordinary user cannot limit. Asking for such a limit is refused, so it is no layer that sandboxes
+/// need.
+const UNLIMITED: [&str; 4] = ["cpu limit", "memory limit", "disk quota", "freeze"];
+
+/// Examines every layer of the profile in use.
 pub(super) fn examine(host: &Host) -> Vec<Layer> {
     let mut layers = vec![kernel()];
-    layers.extend(host.cgroups.report());
-    layers.push(pool::probe::layer(Ok(&host.pool)));
-    layers.push(private_pool(host));
+    match &host.ground.storage {
+        Storage::Pool(pool) => {
+            layers.extend(host.ground.cgroups.report());
+            layers.push(pool::probe::layer(Ok(pool)));
+            layers.push(private_pool(host));
+        }
+        Storage::Folders(_) => layers.extend(UNLIMITED.iter().map(|name| unlimited(name))),
+    }
     layers.extend(probe_sandbox(host));
     layers
 }
@@ -68,10 +79,22 @@ fn kernel() -> Layer {
     layer("kernel", state, format!("Linux {}", release.trim()), remedy)
 }
 
+fn unlimited(name: &str) -> Layer {
+    let evidence = "the profile `unprivileged` has no control groups and no pool";
+    let remedy = "run the server as root; until then a sandbox may use what its user may";
+    Layer { required: false, ..layer(name, LayerState::Absent, evidence, remedy) }
+}
+
 /// Ids on the pool's disk are those of images, so no other process may reach it by path.
 fn private_pool(host: &Host) -> Layer {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let path = host.pool_path.to_string_lossy().into_owned();
+    let path = host
+        .ground
+        .sandboxes
+        .parent()
+        .unwrap_or_else(|| Path::new("/"))
+        .to_string_lossy()
+        .into_owned();
     let seen = table.lines().any(|line| line.split(' ').nth(4) == Some(path.as_str()));
     let evidence = if seen {
         "the pool is mounted in the host's namespace"
@@ -112,10 +135,14 @@ fn look(host: &Host, spec: &SandboxSpec) -> Result<Vec<Layer>> {
     let mut layers: Vec<Layer> =
         SEPARATE.iter().map(|(name, kind)| separate(&live, name, kind)).collect();
     let map = fs::read_to_string(format!("/proc/{}/uid_map", live.pid)).unwrap_or_default();
+    let own = rustix::process::geteuid().as_raw().to_string();
     let mapped: Vec<&str> = map.split_whitespace().collect();
     layers.push(layer(
         "user namespace",
-        holds(mapped.first() == Some(&"0") && mapped.get(1).is_some_and(|id| *id != "0")),
+        holds(
+            mapped.first() == Some(&"0")
+                && mapped.get(1).is_some_and(|id| *id != "0" && *id != own),
+        ),
         format!(
             "inside ids {} are host ids {} to the number of {}",
             part(&mapped, 0),
@@ -149,6 +176,10 @@ fn look(host: &Host, spec: &SandboxSpec) -> Result<Vec<Layer>> {
         "process 1 restricted itself; it would not have started otherwise",
         "boot with lsm=landlock,...; the kernel needs CONFIG_SECURITY_LANDLOCK",
     ));
+    if !host.ground.cgroups.used() {
+        layers.extend(carried_limits(live.pid));
+        return Ok(layers);
+    }
     let pids = live.group.procs().unwrap_or_default();
     layers.push(layer(
         "control group",
@@ -157,6 +188,35 @@ fn look(host: &Host, spec: &SandboxSpec) -> Result<Vec<Layer>> {
         "mount the cgroup file systems",
     ));
     Ok(layers)
+}
+
+/// Limits that processes carry themselves, and sizes of file systems in memory.
+fn carried_limits(pid: i32) -> [Layer; 2] {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let hard = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or("?").to_owned()
+    };
+    let names = ["Max processes", "Max open files", "Max file size", "Max core file size"];
+    let bounded = names.iter().all(|name| hard(name).parse::<u64>().is_ok());
+    let evidence: Vec<String> = names.iter().map(|name| format!("{name} {}", hard(name))).collect();
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let shared = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/dev/shm"));
+    let size = shared.and_then(|line| line.split("size=").nth(1)?.split([',', ' ']).next());
+    [
+        layer(
+            "resource limits",
+            holds(bounded),
+            evidence.join(", "),
+            "report this: process 1 does not carry its limits",
+        ),
+        layer(
+            "tmpfs sizes",
+            holds(size.is_some()),
+            format!("/dev/shm has {}", size.unwrap_or("no limit")),
+            "report this: a file system in memory has no limit",
+        ),
+    ]
 }
 
 fn part<'a>(parts: &[&'a str], index: usize) -> &'a str {

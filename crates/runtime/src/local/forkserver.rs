@@ -17,13 +17,19 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+use super::outer::Outer;
 use super::pool::{self, Place};
 
 /// The init program, static and without dependencies (see `build.rs`).
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/mayfly-init"));
 
 /// Longest wait for an answer; a healthy forkserver answers within a millisecond.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for a deletion or a change of owners.
+const LONG_PATIENCE: Duration = Duration::from_mins(10);
+
+/// Tries of such work while forkservers die under it.
+const WORK_TRIES: u32 = 3;
 
 /// Longest answer: the step that failed and a number.
 const MAX_ANSWER: usize = 1024;
@@ -33,8 +39,16 @@ const MAX_ANSWER: usize = 1024;
 struct Setup {
     program: OwnedFd,
     hello: Hello,
-    place: Place,
-    mount_point: PathBuf,
+    stand: Stand,
+}
+
+/// What a forkserver stands on.
+#[derive(Clone, Debug)]
+pub(super) enum Stand {
+    /// Root of the host, and the pool with the place to mount it.
+    Root(Place, PathBuf),
+    /// An ordinary user, and what he may map.
+    User(Outer),
 }
 
 #[derive(Debug)]
@@ -59,13 +73,10 @@ pub(super) struct Parked {
 }
 
 impl Forkserver {
-    /// Starts a forkserver; also returns a descriptor of the pool's root, which only it has mounted.
-    pub(super) fn start(
-        hello: Hello,
-        place: Place,
-        mount_point: PathBuf,
-    ) -> Result<(Self, OwnedFd)> {
-        let setup = Setup { program: seal_program()?, hello, place, mount_point };
+    /// Starts a forkserver; also returns a descriptor of the pool's root, which only it has mounted, where
+    /// there is a pool.
+    pub(super) fn start(hello: Hello, stand: Stand) -> Result<(Self, Option<OwnedFd>)> {
+        let setup = Setup { program: seal_program()?, hello, stand };
         let (running, root) = setup.spawn()?;
         let running = Mutex::new(Some(running));
         Ok((Self { setup, running, deaths: AtomicU64::new(0) }, root))
@@ -94,6 +105,31 @@ impl Forkserver {
     /// Drops a parked process; it ends by itself.
     pub(super) fn discard(&self, slot: u32) -> Result<()> {
         self.ask(&Writer::new(fork::DISCARD).u32(slot).finish(), &[]).map(drop)
+    }
+
+    /// Gives a folder and all below it to an id, as the forkserver counts.
+    pub(super) fn own(&self, folder: &Path, id: u32) -> Result<()> {
+        let request = Writer::new(fork::OWN).u32(id).bytes(path_bytes(folder)).finish();
+        self.work_on(&request)
+    }
+
+    /// Deletes a folder and all below it, whoever of the mapped ids owns it; one that is gone is a success.
+    pub(super) fn delete(&self, folder: &Path) -> Result<()> {
+        self.work_on(&Writer::new(fork::DELETE).bytes(path_bytes(folder)).finish())
+    }
+
+    /// Both may be repeated, and are when a forkserver dies over them.
+    fn work_on(&self, request: &[u8]) -> Result<()> {
+        let mut tries = 1;
+        loop {
+            let (status, theirs) = status_pair(LONG_PATIENCE)?;
+            let asked = self.ask(request, &[theirs.as_fd()]);
+            drop(theirs);
+            match asked.and_then(|_| await_status(&status)) {
+                Err(error) if error.kind() == Kind::Unavailable && tries < WORK_TRIES => tries += 1,
+                result => return result,
+            }
+        }
     }
 
     /// Id of the process, for tests that kill it.
@@ -146,7 +182,7 @@ impl Drop for Forkserver {
 }
 
 impl Setup {
-    fn spawn(&self) -> Result<(Running, OwnedFd)> {
+    fn spawn(&self) -> Result<(Running, Option<OwnedFd>)> {
         let failed =
             |error: io::Error| Error::internal("the forkserver could not be started", error);
         let (ours, theirs) = rustix::net::socketpair(
@@ -170,7 +206,7 @@ impl Setup {
             .spawn()
             .map_err(failed)?;
         let mut running = Running { socket: ours, child };
-        match self.introduce(&running.socket) {
+        match self.introduce(&running) {
             Ok(root) => Ok((running, root)),
             Err(error) => {
                 let _ = running.child.kill();
@@ -180,33 +216,47 @@ impl Setup {
         }
     }
 
-    fn introduce(&self, socket: &OwnedFd) -> Result<OwnedFd> {
+    fn introduce(&self, running: &Running) -> Result<Option<OwnedFd>> {
         let ask = |request: &[u8]| {
-            exchange(socket, request, &[])
+            exchange(&running.socket, request, &[])
                 .map_err(|e| Error::internal("the forkserver did not answer", e))
                 .and_then(judge)
         };
+        if let Stand::User(outer) = &self.stand {
+            let may_not = |error: Error| {
+                error.with_hint(
+                    "let ordinary users make user namespaces: sysctl user.max_user_namespaces, \
+                     kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns; or \
+                     run the server as root",
+                )
+            };
+            ask(&[fork::ENTER_USER]).map_err(may_not)?;
+            outer.map(running.child.id())?;
+            ask(&[fork::MAPPED]).map_err(may_not)?;
+            ask(&self.hello.encode()).map_err(may_not)?;
+            return Ok(None);
+        }
         ask(&self.hello.encode())?;
-        let file = match &self.place {
-            Place::File(file) => file,
-            Place::Folder(folder) => {
-                return std::fs::File::open(folder).map(OwnedFd::from).map_err(|error| {
+        let (file, mount_point) = match &self.stand {
+            Stand::Root(Place::File(file), mount_point) => (file, mount_point),
+            Stand::Root(Place::Folder(folder), _) => {
+                let root = std::fs::File::open(folder).map_err(|error| {
                     Error::internal("the pool folder could not be opened", error)
-                });
+                })?;
+                return Ok(Some(root.into()));
             }
+            Stand::User(_) => return Ok(None),
         };
         let device = pool::loop_file::attach(file)?;
         let request = Writer::new(fork::MOUNT_POOL)
             .bytes(path_bytes(&device.path))
-            .bytes(path_bytes(&self.mount_point))
+            .bytes(path_bytes(mount_point))
             .bytes(b"btrfs")
             .bytes(pool::MOUNT_DATA.as_bytes())
             .finish();
         let (_, descriptors) = ask(&request)?;
-        descriptors
-            .into_iter()
-            .next()
-            .ok_or_else(|| Error::new(Kind::Internal, "the forkserver gave no pool"))
+        let root = descriptors.into_iter().next();
+        root.map(Some).ok_or_else(|| Error::new(Kind::Internal, "the forkserver gave no pool"))
     }
 }
 
@@ -300,8 +350,8 @@ pub(super) fn setup_failure(fields: &[u8]) -> Error {
     .with_hint("run `mayfly doctor` to see which layer this host lacks")
 }
 
-/// A connected pair for the status of one creation: ours, theirs.
-pub(super) fn status_pair() -> Result<(OwnedFd, OwnedFd)> {
+/// A connected pair for the status of one creation or deletion: ours, theirs.
+pub(super) fn status_pair(patience: Duration) -> Result<(OwnedFd, OwnedFd)> {
     let pair = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -312,7 +362,7 @@ pub(super) fn status_pair() -> Result<(OwnedFd, OwnedFd)> {
         rustix::net::sockopt::set_socket_timeout(
             &ours,
             rustix::net::sockopt::Timeout::Recv,
-            Some(PATIENCE),
+            Some(patience),
         )?;
         Ok((ours, theirs))
     });

@@ -6,38 +6,36 @@
 //! end:     process 1 gone -> groups removed -> slot free   destroy: end -> folder deleted
 //! ```
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
-use mayfly_core::ports::runtime::SandboxSpec;
+use mayfly_core::ports::runtime::{Profile, SandboxSpec};
 use mayfly_core::snapshot::Source;
 use mayfly_core::{Error, Kind, Result};
-use mayfly_init::protocol::{Create, Hello, MAX_PACKET, Overlay, Writer, init};
+use mayfly_init::protocol::{Create, Overlay, Writer, init};
 use tokio::sync::mpsc;
 
-use super::cgroup::{Cgroups, Limits};
-use super::forkserver::{self, Forkserver, path_bytes};
-use super::image::HostImage;
+use super::adopt::adopt;
+use super::cgroup::Limits;
+use super::forkserver::{self, path_bytes};
+use super::ground::{Ground, make_private, private_folder};
+use super::image::{Generator, HostImage, Keeper};
 use super::init::Sockets;
-use super::kits::{Kit, Kits, Order, id_base, slot_of};
-use super::live::{Live, Registry, identify};
+use super::kits::{Kit, Kits, Order};
+use super::live::{Live, Registry};
 use super::options::Options;
-use super::pool::{self, Headroom, Part, Place, Pool, Reserve};
-use super::seccomp::{self, Architecture};
+use super::pool::{Part, Reserve};
 use super::spec::Spec;
+use super::storage::{Storage, is_absent};
 
 /// Longest wait for a killed process 1, milliseconds; what is stuck longer is reported.
 const KILL_PATIENCE: u64 = 10_000;
-/// Longest wait for the language of one adopted process 1, milliseconds.
-const ADOPTION_PATIENCE: i64 = 200;
 /// Longest wait for process 1 to write its logs down before they are read, milliseconds.
 const LOGS_PATIENCE: i64 = 200;
 /// How often, and after what pause, a full pool is asked for the space of deleted sandboxes.
@@ -45,10 +43,6 @@ const RECLAIM_ROUNDS: u32 = 40;
 const RECLAIM_PAUSE: Duration = Duration::from_millis(25);
 /// Tries to start one sandbox while forkservers die under it.
 const BOOT_TRIES: u32 = 3;
-/// Capabilities that sandboxes keep (platform contract, section 8): `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `FSETID`,
-/// `KILL`, `SETGID`, `SETUID`, `SETPCAP`, `NET_BIND_SERVICE`, `SYS_CHROOT`, `SETFCAP`.
-pub(super) const CAPABILITIES: u64 =
-    1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18 | 1 << 31;
 /// Most bytes of `/dev/shm`; never more than half the sandbox's memory.
 const MAX_SHM: u64 = 64 << 20;
 
@@ -57,11 +51,8 @@ const MAX_SHM: u64 = 64 << 20;
 pub(super) struct Host {
     options: Options,
     data: OwnedFd,
-    /// The pool as the forkserver sees it.
-    pub(super) pool_path: PathBuf,
-    pub(super) pool: Pool,
-    pub(super) cgroups: Cgroups,
-    pub(super) forkserver: Arc<Forkserver>,
+    pub(super) profile: Profile,
+    pub(super) ground: Ground,
     pub(super) kits: Arc<Kits>,
     pub(super) sockets: Sockets,
     pub(super) registry: Arc<Registry>,
@@ -75,33 +66,32 @@ pub(super) struct Host {
 impl Host {
     /// Opens the host: pool, groups, forkserver; adopts what an earlier server left running and removes
     /// what it left half made.
-    pub(super) fn open(options: Options, started: mpsc::Sender<Arc<Live>>) -> Result<Self> {
+    pub(super) fn open(
+        options: Options,
+        profile: Profile,
+        started: mpsc::Sender<Arc<Live>>,
+    ) -> Result<Self> {
         let data_dir = options.data_dir.clone();
-        let folder = |name: &str| make_private(&data_dir.join(name)).map(|()| data_dir.join(name));
         make_private(&data_dir)?;
-        let (sockets, mount_point, stage, _) =
-            (folder("run")?, folder("pool")?, folder("stage")?, folder("layers")?);
+        private_folder(&data_dir, "layers")?;
         let data =
             fs::File::open(&data_dir).map_err(|error| Error::internal("data directory", error))?;
-        let place = prepare_pool(&options, &data)?;
-        let cgroups = Cgroups::detect(&group_name(&data_dir)?)?;
-        let hello = hello(&options, &stage)?;
-        let (forkserver, root) = Forkserver::start(hello, place, mount_point.clone())?;
-        let (forkserver, sockets) = (Arc::new(forkserver), Sockets::open(&sockets)?);
-        let pool = Pool::open(root)?;
-        let adopted = adopt(&sockets, &pool, &cgroups);
+        let ground = Ground::prepare(&options, profile, &data)?;
+        let sockets = Sockets::open(&private_folder(&data_dir, "run")?)?;
+        let Ground { storage, cgroups, ids, .. } = &ground;
+        let adopted = adopt(&sockets, storage, cgroups, *ids);
         let slots: Vec<u32> = adopted.iter().map(|live| live.slot).collect();
         cgroups.sweep(&slots)?;
-        remove_half_made(&pool)?;
+        storage.remove_half_made()?;
         let registry = Arc::new(Registry::default());
-        let kits = Kits::new(Arc::clone(&forkserver), cgroups.clone(), options.namespaces, slots);
+        let limits = (cgroups.clone(), *ids, options.ceilings.pids);
+        let forkserver = Arc::clone(&ground.forkserver);
+        let kits = Kits::new(forkserver, limits, options.namespaces, slots);
         let host = Self {
             options,
+            profile,
             data: data.into(),
-            pool_path: mount_point,
-            pool,
-            cgroups,
-            forkserver,
+            ground,
             kits,
             sockets,
             registry,
@@ -128,8 +118,19 @@ impl Host {
         if let Some(ready) = image.as_ref() {
             return Ok(ready.clone());
         }
-        let made = HostImage::prepare(&self.options.data_dir.join("layers"), Path::new("/"))?;
+        let made = HostImage::prepare(&self.layers(), Path::new("/"), self)?;
         Ok(image.insert(made).clone())
+    }
+
+    /// Where generated layers lie.
+    fn layers(&self) -> PathBuf {
+        self.options.data_dir.join("layers")
+    }
+
+    /// Deletes the generated layers, which an ordinary user cannot do by himself. No sandbox runs.
+    pub(super) fn clear_layers(&self) -> Result<()> {
+        *self.image.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        HostImage::sweep(&self.layers(), &BTreeSet::new(), self)
     }
 
     /// Makes and starts a sandbox, or finds it running.
@@ -140,13 +141,13 @@ impl Host {
             }
             self.admit()?;
             // A stopped sandbox of that id keeps its files whatever happens.
-            let is_new = self.pool.open_sandbox(spec.id).is_err();
+            let is_new = is_absent(&self.ground.storage.has(spec.id));
             let made = self.complete_and_boot(spec).and_then(|()| self.check_user(spec));
             if made.is_err() && is_new {
                 if let Some(live) = self.registry.get(spec.id) {
                     let _ = self.end(&live, Duration::ZERO);
                 }
-                let _ = self.pool.remove_sandbox(spec.id);
+                let _ = self.ground.storage.remove(spec.id);
             }
             made
         })
@@ -164,7 +165,7 @@ impl Host {
     /// kernel's leisure, so a full pool is asked for it first; one caller does so, others wait for him.
     fn admit(&self) -> Result<()> {
         let reserve = Reserve { host: self.options.reserve_bytes, ..Reserve::default() };
-        let measure = || Headroom::measure(self.pool.root(), &self.data)?.admit(reserve);
+        let measure = || self.ground.storage.admit(&self.data, reserve);
         let mut admitted = measure();
         if admitted.is_ok() {
             return admitted;
@@ -175,7 +176,9 @@ impl Host {
             if admitted.is_ok() || !*freed {
                 break;
             }
-            self.pool.reclaim()?;
+            if !self.ground.storage.reclaim()? {
+                break;
+            }
             std::thread::sleep(RECLAIM_PAUSE);
         }
         *freed = false;
@@ -188,7 +191,7 @@ impl Host {
             if self.is_running(spec.id)? {
                 return Ok(());
             }
-            self.pool.open_sandbox(spec.id).map(drop)?;
+            self.ground.storage.has(spec.id)?;
             self.complete_and_boot(spec)
         })
     }
@@ -197,9 +200,7 @@ impl Host {
     fn complete_and_boot(&self, spec: &SandboxSpec) -> Result<()> {
         // Its namespaces are made meanwhile.
         let order = self.kits.order();
-        let folder = self.pool.make_sandbox(spec.id, spec.resources.disk_bytes())?;
-        Spec::from(spec).save(folder.fd())?;
-        drop(folder);
+        self.ground.storage.make(spec.id, spec.resources.disk_bytes(), &Spec::from(spec))?;
         self.boot(spec, order)
     }
 
@@ -210,10 +211,12 @@ impl Host {
         let mut order = Some(order);
         loop {
             let order = order.take().unwrap_or_else(|| self.kits.order());
-            let deaths = self.forkserver.deaths();
+            let deaths = self.ground.forkserver.deaths();
             match self.try_boot(spec, &image, order) {
                 // Parked processes die with their forkserver; the next one is there at once.
-                Err(_) if tries < BOOT_TRIES && self.forkserver.deaths() != deaths => tries += 1,
+                Err(_) if tries < BOOT_TRIES && self.ground.forkserver.deaths() != deaths => {
+                    tries += 1;
+                }
                 result => return result,
             }
         }
@@ -223,8 +226,9 @@ impl Host {
         let kit = self.kits.take(order)?;
         match self.assemble(spec, image, &kit) {
             Ok(()) => {
-                let live =
-                    Live::new(spec.id, kit.slot, kit.group, (kit.pid, kit.pidfd), Spec::from(spec));
+                let place = (kit.slot, self.ground.ids.on_host(kit.slot));
+                let process = (kit.pid, kit.pidfd);
+                let live = Live::new(spec.id, place, kit.group, process, Spec::from(spec));
                 self.began(live);
                 Ok(())
             }
@@ -239,7 +243,7 @@ impl Host {
     fn assemble(&self, spec: &SandboxSpec, image: &HostImage, kit: &Kit) -> Result<()> {
         kit.group.set_limits(&self.limits(spec.resources))?;
         let listener = self.sockets.bind(spec.id)?;
-        let (status, theirs) = forkserver::status_pair()?;
+        let (status, theirs) = forkserver::status_pair(forkserver::PATIENCE)?;
         let lower =
             |layers: &[PathBuf]| layers.iter().map(|layer| path_bytes(layer).to_vec()).collect();
         let overlay = |target: &str, layers: &[PathBuf], upper: Part, work: Part| Overlay {
@@ -248,7 +252,13 @@ impl Host {
             upper: upper.name().into(),
             work: work.name().into(),
         };
-        let folder = self.pool_path.join("sandboxes").join(spec.id.to_string());
+        let folder = self.ground.sandboxes.join(spec.id.to_string());
+        // Without control groups and quotas the limits that processes carry themselves are all there is.
+        let (pids, file_bytes) = if self.ground.cgroups.used() {
+            (0, 0)
+        } else {
+            (self.options.ceilings.pids.into(), spec.resources.disk_bytes())
+        };
         let request = Create {
             slot: kit.slot,
             hostname: hostname(spec.id).into_bytes(),
@@ -259,9 +269,11 @@ impl Host {
             ],
             shm_bytes: (spec.resources.memory_bytes() / 2).min(MAX_SHM),
             open_files: self.options.ceilings.open_files.into(),
+            pids,
+            file_bytes,
             log_bytes: self.options.ceilings.log_bytes,
         };
-        self.forkserver.create(&request, listener.as_fd(), theirs.as_fd())?;
+        self.ground.forkserver.create(&request, listener.as_fd(), theirs.as_fd())?;
         drop(theirs);
         forkserver::await_status(&status)
     }
@@ -274,13 +286,25 @@ impl Host {
         }
     }
 
+    /// Stops or continues all its processes.
+    pub(super) fn freeze(&self, id: SandboxId, frozen: bool) -> Result<()> {
+        let live = self.registry.started(id)?;
+        if !self.ground.cgroups.used() {
+            // Signals would do it, but what runs inside would notice, and could not be told from what was
+            // stopped before.
+            return Err(Error::unsupported("pausing in the isolation profile `unprivileged`")
+                .with_hint("stop the sandbox, or run the server as root"));
+        }
+        live.group.freeze(frozen)
+    }
+
     /// Changes limits, live when it runs.
     pub(super) fn resize(&self, id: SandboxId, resources: Resources) -> Result<()> {
         self.registry.exclusively(id, || {
             if let Some(live) = self.registry.get(id) {
                 live.group.set_limits(&self.limits(resources))?;
             }
-            self.pool.resize_sandbox(id, resources.disk_bytes())
+            self.ground.storage.resize(id, resources.disk_bytes())
         })
     }
 
@@ -289,7 +313,7 @@ impl Host {
         self.registry.exclusively(id, || {
             let Some(live) = self.registry.get(id) else { return Ok(()) };
             self.end(&live, grace)?;
-            end_logs(&self.pool, id);
+            self.ground.storage.end_logs(id);
             Ok(())
         })
     }
@@ -302,7 +326,7 @@ impl Host {
     fn clear_dead(&self, live: &Arc<Live>) -> Result<bool> {
         let ours = self.bury(live)?;
         if ours {
-            end_logs(&self.pool, live.id);
+            self.ground.storage.end_logs(live.id);
         }
         Ok(ours)
     }
@@ -324,7 +348,7 @@ impl Host {
             }
             self.sockets.remove(id);
             *self.freed.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            self.pool.remove_sandbox(id)
+            self.ground.storage.remove(id)
         })
     }
 
@@ -371,7 +395,7 @@ impl Host {
 
     /// The folder of a sandbox's logs, whether it runs or not; what it reported before is in them.
     pub(super) fn logs(&self, id: SandboxId) -> Result<OwnedFd> {
-        let folder = self.pool.open_sandbox(id)?.part(Part::Logs)?;
+        let folder = self.ground.storage.logs(id)?;
         if let Some(live) = self.registry.get(id)
             && !live.group.is_frozen().unwrap_or(false)
             && let Ok(socket) = self.sockets.connect(id)
@@ -383,137 +407,31 @@ impl Host {
     }
 }
 
-/// Commands of a sandbox that ended are over, also those that nobody could report.
-fn end_logs(pool: &Pool, id: SandboxId) {
-    if let Ok(folder) = pool.open_sandbox(id).and_then(|folder| folder.part(Part::Logs)) {
-        super::logs::end_all(&folder);
-    }
-}
-
-/// Removes folders of sandboxes whose making was cut off before anything could run in them.
-fn remove_half_made(pool: &Pool) -> Result<()> {
-    for id in pool.sandboxes()? {
-        if pool.open_sandbox(id).is_ok_and(|folder| Spec::is_missing(folder.fd())) {
-            pool.remove_sandbox(id)?;
-        }
-    }
-    Ok(())
-}
-
-/// Finds running sandboxes by their sockets. A socket that nobody answers on is removed: its sandbox is
-/// stopped. One that is answered but does not fit is ended, since nothing is known of it.
-fn adopt(sockets: &Sockets, pool: &Pool, cgroups: &Cgroups) -> Vec<Live> {
-    let mut adopted = Vec::new();
-    for id in sockets.ids() {
-        let found = sockets.connect(id).ok().and_then(|socket| {
-            let (pid, pidfd, base) = identify(&socket)?;
-            let slot = slot_of(base)?;
-            let folder = pool.open_sandbox(id).ok();
-            let spec = folder.and_then(|folder| Spec::load(folder.fd()).ok());
-            // Only another language is refused: a frozen or busy one answers late, and the kernel's word on
-            // who listens is enough.
-            let frozen = cgroups.group(slot).is_frozen().unwrap_or(false);
-            let speaks = frozen || super::init::understands(&socket, ADOPTION_PATIENCE);
-            match spec {
-                Some(spec) if speaks => {
-                    Some(Live::new(id, slot, cgroups.group(slot), (pid, pidfd), spec))
-                }
-                _ => {
-                    let _ =
-                        rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-                    None
-                }
-            }
-        });
-        if let Some(live) = found {
-            adopted.push(live);
-        } else {
-            sockets.remove(id);
-            end_logs(pool, id);
-        }
-    }
-    adopted
-}
-
-fn hello(options: &Options, stage: &Path) -> Result<Hello> {
-    let architecture = Architecture::host().ok_or_else(|| {
-        Error::new(Kind::Unavailable, "there is no system call list for this processor")
-            .with_hint("x86_64 and aarch64 are supported")
-    })?;
-    let hello = Hello {
-        stage: path_bytes(stage).to_vec(),
-        filter: seccomp::to_bytes(&seccomp::compile(&seccomp::filter(architecture))),
-        capabilities: CAPABILITIES & bounding_set(),
-        allow_setuid: options.allow_setuid,
-        weakened: options.weakened,
-    };
-    debug_assert!(hello.encode().len() < MAX_PACKET, "the filter fits one packet");
-    Ok(hello)
-}
-
-/// Capabilities that this process may pass on; everything when the kernel does not say.
-fn bounding_set() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(u64::MAX)
-}
-
-fn prepare_pool(options: &Options, data: &fs::File) -> Result<Place> {
-    let place = pool::place(&options.data_dir)?;
-    if let Place::File(file) = &place {
-        pool::requirements()?;
-        let size = match options.pool_bytes {
-            Some(bytes) => bytes,
-            None if file.exists() => 0,
-            None => {
-                let space = rustix::fs::fstatvfs(data).map_err(|error| {
-                    Error::internal("free space could not be read", io::Error::from(error))
-                })?;
-                pool::loop_file::default_size(
-                    space.f_bavail.saturating_mul(space.f_frsize),
-                    options.reserve_bytes,
-                )?
-            }
-        };
-        pool::loop_file::ensure_file(file, size)?;
-    }
-    Ok(place)
-}
-
-fn make_private(path: &Path) -> Result<()> {
-    let failed = |error: io::Error| {
-        Error::new(
-            Kind::Unavailable,
-            format!("{} cannot be used as a private folder: {error}", path.display()),
-        )
-        .with_hint("choose another data directory")
-    };
-    if !path.is_dir() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)
-}
-
-/// Names the parent group after the data directory, so that several servers do not share groups.
-fn group_name(data_dir: &Path) -> Result<String> {
-    use sha2::Digest as _;
-    let whole =
-        fs::canonicalize(data_dir).map_err(|error| Error::internal("data directory", error))?;
-    let digest = sha2::Sha256::digest(path_bytes(&whole));
-    let short = digest.iter().take(6).fold(String::from("mayfly-"), |mut name, byte| {
-        let _ = write!(name, "{byte:02x}");
-        name
-    });
-    Ok(short)
-}
-
 /// Short and unique: the random end of the id.
 fn hostname(id: SandboxId) -> String {
     let text = id.to_string();
     format!("mayfly-{}", &text[text.len() - 12..])
 }
 
-/// Id of inside root, for tests that look from outside.
-pub(super) fn root_id(live: &Live) -> u32 {
-    id_base(live.slot)
+impl Keeper for Host {
+    fn copies_folders(&self) -> bool {
+        matches!(self.ground.storage, Storage::Folders(_))
+    }
+
+    fn own(&self, folder: &Path) -> Result<()> {
+        match self.ground.storage {
+            Storage::Pool(_) => Ok(()),
+            // One range for all, so the layers can belong to it and need no shifting.
+            Storage::Folders(_) => {
+                self.ground.forkserver.own(folder, self.ground.ids.in_forkserver(0))
+            }
+        }
+    }
+
+    fn delete(&self, folder: &Path) -> Result<()> {
+        match self.ground.storage {
+            Storage::Pool(_) => Generator.delete(folder),
+            Storage::Folders(_) => self.ground.forkserver.delete(folder),
+        }
+    }
 }

@@ -13,28 +13,12 @@ use mayfly_init::protocol::Prepare;
 
 use super::cgroup::{Cgroups, Group};
 use super::forkserver::{Forkserver, path_bytes};
+use super::ids::{IDS, Ids, SLOTS};
 use super::live::ended;
 use super::slots::Slots;
 
-/// First host id handed out; below lie the ids of people and services.
-const FIRST_ID: u32 = 0x2000_0000;
-/// Ids of one sandbox.
-pub(super) const IDS: u32 = 65_536;
-/// Sandboxes whose ids fit below the end of 32 bits.
-const SLOTS: u32 = 50_000;
 /// Pause after a kit could not be made.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Host id of inside id 0 of a slot.
-pub(super) const fn id_base(slot: u32) -> u32 {
-    FIRST_ID + slot * IDS
-}
-
-/// Slot whose ids begin at this host id.
-pub(super) fn slot_of(id_base: u32) -> Option<u32> {
-    let offset = id_base.checked_sub(FIRST_ID)?;
-    (offset % IDS == 0 && offset / IDS < SLOTS).then_some(offset / IDS)
-}
 
 /// One ready set of namespaces.
 #[derive(Debug)]
@@ -76,6 +60,9 @@ impl Drop for Order<'_> {
 pub(super) struct Kits {
     forkserver: Arc<Forkserver>,
     cgroups: Cgroups,
+    ids: Ids,
+    /// Processes of a sandbox where no control group limits them, else 0.
+    pids: u64,
     wanted: usize,
     shelf: Mutex<Shelf>,
     /// More are wanted, or none any more.
@@ -88,7 +75,7 @@ impl Kits {
     /// A shelf that knows which slots adopted sandboxes use.
     pub(super) fn new(
         forkserver: Arc<Forkserver>,
-        cgroups: Cgroups,
+        (cgroups, ids, pids): (Cgroups, Ids, u32),
         wanted: usize,
         used: impl IntoIterator<Item = u32>,
     ) -> Arc<Self> {
@@ -99,9 +86,12 @@ impl Kits {
             failures: 0,
             stopping: false,
         };
+        let pids = if cgroups.used() { 0 } else { pids.into() };
         Arc::new(Self {
             forkserver,
             cgroups,
+            ids,
+            pids,
             wanted,
             shelf: Mutex::new(shelf),
             wanting: Condvar::new(),
@@ -212,8 +202,10 @@ impl Kits {
         let made = self.cgroups.prepare(slot).and_then(|group| {
             let request = Prepare {
                 slot,
-                id_base: id_base(slot),
+                id_base: self.ids.in_forkserver(slot),
                 id_count: IDS,
+                owner: self.ids.owner(slot),
+                pids: self.pids,
                 cgroup: group.v2_path().map(|path| path_bytes(&path).to_vec()).unwrap_or_default(),
                 joins: group
                     .v1_procs_paths()

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::cgroup::Group;
 use super::files::{Root, Roots, UserIds};
-use super::kits::{IDS, id_base};
+use super::ids::IDS;
 use super::spec::Spec;
 use super::users::{Accounts, Identity};
 
@@ -25,6 +25,8 @@ const MAX_ACCOUNTS: u64 = 1 << 20;
 pub(super) struct Live {
     pub(super) id: SandboxId,
     pub(super) slot: u32,
+    /// Host id of inside id 0.
+    pub(super) id_base: u32,
     pub(super) group: Group,
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
@@ -38,7 +40,7 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new(
         id: SandboxId,
-        slot: u32,
+        (slot, id_base): (u32, u32),
         group: Group,
         (pid, pidfd): (i32, OwnedFd),
         spec: Spec,
@@ -46,6 +48,7 @@ impl Live {
         Self {
             id,
             slot,
+            id_base,
             group,
             pid,
             pidfd,
@@ -121,7 +124,7 @@ impl Live {
         let user = self.user()?;
         let ids = UserIds { uid: user.uid, gid: user.gid, groups: user.groups.clone() };
         let root =
-            Root::new(self.open_root()?, id_base(self.slot), IDS, ids, self.workdir()?.to_owned())?;
+            Root::new(self.open_root()?, self.id_base, IDS, ids, self.workdir()?.to_owned())?;
         Ok(Arc::clone(self.root.get_or_init(|| Arc::new(root))))
     }
 }
@@ -236,13 +239,4 @@ impl Roots for Registry {
     fn root(&self, id: SandboxId) -> Result<Arc<Root>> {
         self.started(id)?.root()
     }
-}
-
-/// Finds out who listens on a socket: the pid of process 1, a pidfd, and the host id of its root.
-pub(super) fn identify(socket: impl AsFd) -> Option<(i32, OwnedFd, u32)> {
-    let pid = rustix::net::sockopt::socket_peercred(&socket).ok()?.pid.as_raw_nonzero().get();
-    let pidfd = open_pidfd(pid)?;
-    let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).ok()?;
-    let base = map.split_whitespace().nth(1)?.parse().ok()?;
-    Some((pid, pidfd, base))
 }

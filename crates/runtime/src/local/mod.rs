@@ -8,25 +8,33 @@
 //! Nothing is remembered that the host does not show: running sandboxes are found by the sockets of their
 //! process 1, all others by their folders in the pool.
 
+mod adopt;
 pub mod cgroup;
 mod doctor;
 mod exec;
+mod family;
 pub mod files;
+mod folders;
 mod forkserver;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod ground;
 mod host;
+mod ids;
 pub mod image;
 mod init;
 mod kits;
 mod live;
 mod logs;
+mod no_files;
 mod options;
+mod outer;
 pub mod pool;
 mod runtime;
 pub mod seccomp;
 mod slots;
 mod spec;
+mod storage;
 pub mod users;
 
 pub use options::{Options, Wanted};

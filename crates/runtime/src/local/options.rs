@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use mayfly_core::limits::Ceilings;
+use mayfly_core::ports::runtime::Profile;
+use mayfly_core::{Error, Kind, Result};
 
 /// Which isolation is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +16,29 @@ pub enum Wanted {
     Full,
     /// What an ordinary user can have.
     Unprivileged,
+}
+
+impl Wanted {
+    /// The profile that this is for root or an ordinary user; [`Kind::Unavailable`] says who has to start the
+    /// server. There is no way down from what was asked for.
+    pub fn profile(self, root: bool) -> Result<Profile> {
+        match (self, root) {
+            (Self::Auto | Self::Full, true) => Ok(Profile::Full),
+            (Self::Auto | Self::Unprivileged, false) => Ok(Profile::Unprivileged),
+            (Self::Full, false) => {
+                Err(Error::new(Kind::Unavailable, "isolation profile `full` needs root").with_hint(
+                    "run the server as root, or set isolation.profile = \"unprivileged\"",
+                ))
+            }
+            (Self::Unprivileged, true) => Err(Error::new(
+                Kind::Unavailable,
+                "isolation profile `unprivileged` is for ordinary users, and the server is root",
+            )
+            .with_hint(
+                "start the server as an ordinary user, or set isolation.profile = \"full\"",
+            )),
+        }
+    }
 }
 
 /// Options of [`super::LocalRuntime`].
@@ -50,6 +75,24 @@ impl Options {
             ceilings: Ceilings::default(),
             allow_setuid: false,
             weakened: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_gets_less_than_was_asked_for() {
+        assert_eq!(Wanted::Auto.profile(true).unwrap(), Profile::Full);
+        assert_eq!(Wanted::Full.profile(true).unwrap(), Profile::Full);
+        assert_eq!(Wanted::Auto.profile(false).unwrap(), Profile::Unprivileged);
+        assert_eq!(Wanted::Unprivileged.profile(false).unwrap(), Profile::Unprivileged);
+        for (wanted, root) in [(Wanted::Full, false), (Wanted::Unprivileged, true)] {
+            let refused = wanted.profile(root).unwrap_err();
+            assert_eq!(refused.kind(), Kind::Unavailable, "{wanted:?}");
+            assert!(refused.hint().is_some_and(|hint| hint.contains("isolation.profile")));
         }
     }
 }

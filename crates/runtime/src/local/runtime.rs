@@ -17,17 +17,17 @@ use mayfly_core::ports::runtime::{
 };
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
-use mayfly_core::{Error, Kind, Result};
+use mayfly_core::{Error, Result};
 use tokio::io::Interest;
 use tokio::sync::{Mutex, mpsc};
 
 use super::files::{LocalFiles, Roots};
-use super::host::{self, Host};
+use super::host::Host;
 use super::image::HostImage;
 use super::live::Live;
-use super::options::{Options, Wanted};
-use super::pool::Headroom;
-use super::{doctor, exec, logs};
+use super::no_files::NoFiles;
+use super::options::Options;
+use super::{doctor, exec, family, logs};
 
 /// Ends that may wait to be fetched; sandboxes are fewer.
 const EXITS: usize = 65_536;
@@ -36,7 +36,7 @@ const EXITS: usize = 65_536;
 #[derive(Debug)]
 pub struct LocalRuntime {
     host: Arc<Host>,
-    files: LocalFiles,
+    files: Box<dyn Files>,
     exits: Mutex<mpsc::Receiver<Exit>>,
     watcher: tokio::task::JoinHandle<()>,
     filler: Option<JoinHandle<()>>,
@@ -45,17 +45,18 @@ pub struct LocalRuntime {
 impl LocalRuntime {
     /// Opens the runtime of a data directory; one server at a time may use it.
     ///
-    /// [`Kind::Unavailable`] names the layer that the host lacks and the remedy.
+    /// [`mayfly_core::Kind::Unavailable`] names the layer that the host lacks and the remedy.
     pub async fn open(options: Options) -> Result<Self> {
-        if !rustix::process::geteuid().is_root() || options.profile == Wanted::Unprivileged {
-            return Err(Error::new(Kind::Unavailable, "isolation profile `full` needs root")
-                .with_hint("run the server as root; a profile for ordinary users is not built"));
-        }
+        let profile = options.profile.profile(rustix::process::geteuid().is_root())?;
         let (started, to_watch) = mpsc::channel(EXITS);
         let (gone, exits) = mpsc::channel(EXITS);
-        let host = Arc::new(blocking(move || Host::open(options, started)).await?);
+        let host = Arc::new(blocking(move || Host::open(options, profile, started)).await?);
         let watcher = tokio::spawn(watch_all(Arc::clone(&host), to_watch, gone));
         let roots: Arc<dyn Roots> = host.registry.clone();
+        let files: Box<dyn Files> = match profile {
+            Profile::Full => Box::new(LocalFiles::start(roots)?),
+            Profile::Unprivileged | Profile::None => Box::new(NoFiles),
+        };
         let filling = Arc::clone(&host);
         let filler = std::thread::Builder::new()
             .name("mayfly-kits".to_owned())
@@ -67,13 +68,7 @@ impl LocalRuntime {
                 filling.kits.fill();
             })
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
-        Ok(Self {
-            files: LocalFiles::start(roots)?,
-            host,
-            exits: Mutex::new(exits),
-            watcher,
-            filler: Some(filler),
-        })
+        Ok(Self { files, host, exits: Mutex::new(exits), watcher, filler: Some(filler) })
     }
 
     /// Waits until the wanted number of namespace sets is ready, for measurements.
@@ -85,12 +80,18 @@ impl LocalRuntime {
 
     /// Id of the forkserver process, for tests that kill it.
     pub fn forkserver_pid(&self) -> Option<u32> {
-        self.host.forkserver.pid()
+        self.host.ground.forkserver.pid()
     }
 
     /// Pid of process 1 and host id of inside root, for tests that look from outside.
     pub fn inspect(&self, id: SandboxId) -> Option<(i32, u32)> {
-        self.host.registry.get(id).map(|live| (live.pid, host::root_id(&live)))
+        self.host.registry.get(id).map(|live| (live.pid, live.id_base))
+    }
+
+    /// Deletes what was generated from the host's files, before the data directory itself is deleted: an
+    /// ordinary user cannot, since it belongs to his subordinate ids. No sandbox may run.
+    pub async fn clear_layers(&self) -> Result<()> {
+        self.on_host(Host::clear_layers).await
     }
 
     async fn on_host<T: Send + 'static>(
@@ -112,7 +113,7 @@ impl Drop for LocalRuntime {
             self.host.kits.stop();
         }
         // With no sandbox alive nothing of this server stays on the host but its data directory.
-        self.host.cgroups.remove_if_empty();
+        self.host.ground.cgroups.remove_if_empty();
     }
 }
 
@@ -172,7 +173,7 @@ async fn watch(host: Arc<Host>, live: Arc<Live>, gone: mpsc::Sender<Exit>) {
 #[async_trait]
 impl Runtime for LocalRuntime {
     fn profile(&self) -> Profile {
-        Profile::Full
+        self.host.profile
     }
 
     async fn host_source(&self) -> Result<Source> {
@@ -199,11 +200,11 @@ impl Runtime for LocalRuntime {
     }
 
     async fn freeze(&self, id: SandboxId) -> Result<()> {
-        self.on_host(move |host| host.registry.started(id)?.group.freeze(true)).await
+        self.on_host(move |host| host.freeze(id, true)).await
     }
 
     async fn thaw(&self, id: SandboxId) -> Result<()> {
-        self.on_host(move |host| host.registry.started(id)?.group.freeze(false)).await
+        self.on_host(move |host| host.freeze(id, false)).await
     }
 
     async fn resize(&self, id: SandboxId, resources: Resources) -> Result<()> {
@@ -212,17 +213,14 @@ impl Runtime for LocalRuntime {
 
     async fn guard_disk(&self, sizes: &[(SandboxId, u64)]) -> Result<Vec<DiskGuard>> {
         let sizes = sizes.to_vec();
-        self.on_host(move |host| {
-            let headroom = Headroom::measure(host.pool.root(), host.pool.root())?;
-            host.pool.guard(headroom, &sizes)
-        })
-        .await
+        self.on_host(move |host| host.ground.storage.guard(&sizes)).await
     }
 
     async fn list(&self) -> Result<Vec<Observed>> {
         self.on_host(|host| {
             let mut found: BTreeMap<SandboxId, Observed> = host
-                .pool
+                .ground
+                .storage
                 .sandboxes()?
                 .into_iter()
                 .map(|id| (id, Observed { id, running: false, frozen: false }))
@@ -246,14 +244,15 @@ impl Runtime for LocalRuntime {
     async fn usage(&self, id: SandboxId) -> Result<Usage> {
         self.on_host(move |host| {
             let group = match host.registry.get(id) {
-                Some(live) => live.group.usage()?,
+                Some(live) if host.ground.cgroups.used() => live.group.usage()?,
+                Some(live) => family::usage(live.pid),
                 None => super::cgroup::GroupUsage::default(),
             };
             Ok(Usage {
                 cpu_nanos: group.cpu_nanos,
                 memory_bytes: group.memory_bytes,
                 memory_cache_bytes: group.cache_bytes,
-                disk_bytes: host.pool.sandbox_usage(id)?,
+                disk_bytes: host.ground.storage.usage(id)?,
                 pids: group.pids,
             })
         })
@@ -288,7 +287,7 @@ impl Runtime for LocalRuntime {
     }
 
     fn files(&self) -> &dyn Files {
-        &self.files
+        &*self.files
     }
 
     async fn doctor(&self) -> Vec<Layer> {

@@ -1,4 +1,4 @@
-//! What the runtime itself must know of a sandbox, kept as an attribute of its folder.
+//! What the runtime itself must know of a sandbox, kept as an attribute of its folder or a file in it.
 //!
 //! Everything else about a sandbox is the engine's; this little is needed to run commands and file calls
 //! for a sandbox that an earlier server made.
@@ -34,8 +34,8 @@ impl From<&SandboxSpec> for Spec {
 }
 
 impl Spec {
-    /// Writes it to the sandbox's folder.
-    pub(super) fn save(&self, folder: impl AsFd) -> Result<()> {
+    /// As bytes; refused when it is too long.
+    pub(super) fn checked(&self) -> Result<Vec<u8>> {
         let bytes = self.encode();
         if bytes.len() > MAX_SPEC {
             return Err(Error::invalid(format!(
@@ -44,6 +44,12 @@ impl Spec {
             ))
             .with_hint("put large values into a file of the sandbox"));
         }
+        Ok(bytes)
+    }
+
+    /// Writes it to the sandbox's folder as an attribute.
+    pub(super) fn save(&self, folder: impl AsFd) -> Result<()> {
+        let bytes = self.checked()?;
         rustix::fs::fsetxattr(folder, ATTRIBUTE, &bytes, XattrFlags::empty()).map_err(|error| {
             Error::internal(
                 "the sandbox's description could not be written",
@@ -68,7 +74,12 @@ impl Spec {
                     io::Error::from(error),
                 )
             })?;
-        Self::decode(&buffer[..length]).ok_or_else(|| {
+        Self::read(&buffer[..length])
+    }
+
+    /// From bytes; [`Kind::Conflict`] for another format.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self> {
+        Self::decode(bytes).ok_or_else(|| {
             Error::new(
                 Kind::Conflict,
                 format!("the sandbox was made in another format: expected format {FORMAT}"),

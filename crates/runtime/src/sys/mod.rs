@@ -8,4 +8,5 @@
 pub(crate) mod btrfs;
 pub(crate) mod creds;
 pub(crate) mod loopdev;
+pub(crate) mod namespaces;
 pub(crate) mod watch;

@@ -22,6 +22,9 @@ impl Group {
     /// [`Kind::Unavailable`] names a missing controller or a refusing kernel. [`Kind::Conflict`] when
     /// the group already uses more memory than asked for: v2 would kill to get there, so it is checked.
     pub fn set_limits(&self, limits: &Limits) -> Result<()> {
+        if !self.inner.used {
+            return Ok(());
+        }
         let cpu = self.inner.require(Controller::Cpu)?;
         let memory = self.inner.require(Controller::Memory)?;
         let pids = self.inner.require(Controller::Pids)?;

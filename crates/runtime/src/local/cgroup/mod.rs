@@ -99,6 +99,8 @@ pub struct Cgroups {
 #[derive(Debug)]
 struct Inner {
     hierarchies: Vec<Hierarchy>,
+    /// Whether there are control groups at all; without them no limit is set, for whoever decided so.
+    used: bool,
     /// What detection saw per controller that could not be had.
     absent: Vec<(Controller, String)>,
 }
@@ -146,7 +148,21 @@ impl Cgroups {
             )));
         }
         let (hierarchies, absent) = detect::detect(name)?;
-        Ok(Self { inner: Arc::new(Inner { hierarchies, absent }) })
+        Ok(Self { inner: Arc::new(Inner { hierarchies, used: true, absent }) })
+    }
+
+    /// None, for a server that may make no control groups: groups are names only, limits are not set, and
+    /// what needs a controller is refused with `reason`.
+    pub fn none(reason: &str) -> Self {
+        let absent = [Controller::Cpu, Controller::Memory, Controller::Pids, Controller::Freezer]
+            .map(|controller| (controller, reason.to_owned()))
+            .to_vec();
+        Self { inner: Arc::new(Inner { hierarchies: Vec::new(), used: false, absent }) }
+    }
+
+    /// Whether there are control groups.
+    pub fn used(&self) -> bool {
+        self.inner.used
     }
 
     /// One line per controller for `mayfly doctor`, found by setting a limit on a group and reading it back.

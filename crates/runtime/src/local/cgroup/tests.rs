@@ -26,7 +26,7 @@ fn fixture(test: &str, v1_only: bool) -> Option<Fixture> {
         let v1: Vec<&str> = mounts.lines().filter(|line| !line.contains(" cgroup2 ")).collect();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap();
         let (hierarchies, absent) = detect::choose(&v1.join("\n"), &own, &name);
-        Cgroups { inner: Arc::new(Inner { hierarchies, absent }) }
+        Cgroups { inner: Arc::new(Inner { hierarchies, used: true, absent }) }
     } else {
         Cgroups::detect(&name).unwrap()
     };
@@ -175,7 +175,8 @@ fn sweeping_removes_all_but_the_kept_with_their_processes() {
 #[test]
 fn a_missing_controller_is_a_refusal_that_names_it() {
     let absent = vec![(Controller::Cpu, "EROFS".to_owned())];
-    let cgroups = Cgroups { inner: Arc::new(Inner { hierarchies: Vec::new(), absent }) };
+    let cgroups =
+        Cgroups { inner: Arc::new(Inner { hierarchies: Vec::new(), used: true, absent }) };
     let error = cgroups.group(1).set_limits(&LIMITS).unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     assert!(error.message().contains("`cpu`") && error.message().contains("EROFS"), "{error}");
@@ -206,7 +207,7 @@ fn stand_in(folder: &Path, current: &str) -> Group {
     }
     let controllers = vec![Controller::Cpu, Controller::Memory, Controller::Pids];
     let hierarchy = Hierarchy::open(Version::V2, controllers, folder.to_owned()).unwrap();
-    let inner = Inner { hierarchies: vec![hierarchy], absent: Vec::new() };
+    let inner = Inner { hierarchies: vec![hierarchy], used: true, absent: Vec::new() };
     Cgroups { inner: Arc::new(inner) }.group(5)
 }
 

@@ -16,8 +16,14 @@ use super::{failed, make_folder, set_mode};
 /// Most entries of /usr that are looked at.
 const ENTRIES: u64 = 20_000_000;
 
-/// Writes the layer to `target`, which must not exist.
-pub(super) fn generate(usr: &Path, target: &Path) -> Result<()> {
+/// Depth below /usr of the folders that are copied, and of those below /usr/local: the ones that installs
+/// put things into.
+const UPPER: usize = 3;
+const LOCAL: usize = 5;
+
+/// Writes the layer to `target`, which must not exist. With `folders`, the upper folders of /usr are in
+/// it too: where the host's files belong to nobody inside, root can install into these.
+pub(super) fn generate(usr: &Path, target: &Path, folders: bool) -> Result<()> {
     let top = fs::symlink_metadata(usr).map_err(|error| failed("read", usr, error))?;
     if !top.is_dir() || !readable(&top, top.dev()) {
         return Err(unfit(usr, "is not a folder that everybody may read"));
@@ -28,6 +34,10 @@ pub(super) fn generate(usr: &Path, target: &Path) -> Result<()> {
     let mut waiting = vec![PathBuf::new()];
     while let Some(folder) = waiting.pop() {
         let path = usr.join(&folder);
+        let depth = if folder.starts_with("local") { LOCAL } else { UPPER };
+        if folders && folder.components().count() <= depth {
+            copy_folders(usr, target, &folder)?;
+        }
         let entries = match fs::read_dir(&path) {
             // Removed by a package manager meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -68,8 +78,18 @@ fn is_special(kind: FileType) -> bool {
 }
 
 fn hide(usr: &Path, target: &Path, inner: &Path) -> Result<()> {
-    // A folder of this layer stands before the one of /usr that it merges with, mode and owner included.
-    let mut above: Vec<_> = inner.ancestors().skip(1).collect();
+    copy_folders(usr, target, inner.parent().unwrap_or(inner))?;
+    let path = target.join(inner);
+    let whiteout = rustix::fs::makedev(0, 0);
+    let kind = rustix::fs::FileType::CharacterDevice;
+    rustix::fs::mknodat(CWD, &path, kind, Mode::empty(), whiteout)
+        .map_err(|error| failed("make the whiteout", &path, error.into()))
+}
+
+/// Makes a folder and those above it where they are missing. A folder of this layer stands before the one
+/// of /usr that it merges with, mode and owner included.
+fn copy_folders(usr: &Path, target: &Path, inner: &Path) -> Result<()> {
+    let mut above: Vec<_> = inner.ancestors().collect();
     above.reverse();
     for folder in above {
         let copy = target.join(folder);
@@ -81,11 +101,7 @@ fn hide(usr: &Path, target: &Path, inner: &Path) -> Result<()> {
             like(&metadata, &copy)?;
         }
     }
-    let path = target.join(inner);
-    let whiteout = rustix::fs::makedev(0, 0);
-    let kind = rustix::fs::FileType::CharacterDevice;
-    rustix::fs::mknodat(CWD, &path, kind, Mode::empty(), whiteout)
-        .map_err(|error| failed("make the whiteout", &path, error.into()))
+    Ok(())
 }
 
 fn like(metadata: &Metadata, copy: &Path) -> Result<()> {

@@ -33,6 +33,34 @@ pub struct HostImage {
     pub usr_layers: Vec<PathBuf>,
 }
 
+/// What is done to generated layers by whoever may do it.
+pub trait Keeper {
+    /// Whether root inside can write to folders of the host only where the layers have copies of them.
+    fn copies_folders(&self) -> bool;
+    /// Gives a finished folder to the owner that sandboxes' root is there.
+    fn own(&self, folder: &Path) -> Result<()>;
+    /// Deletes a folder, whoever owns what is in it.
+    fn delete(&self, folder: &Path) -> Result<()>;
+}
+
+/// Layers that belong to who generates them.
+#[derive(Clone, Copy, Debug)]
+pub struct Generator;
+
+impl Keeper for Generator {
+    fn copies_folders(&self) -> bool {
+        false
+    }
+
+    fn own(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn delete(&self, folder: &Path) -> Result<()> {
+        fs::remove_dir_all(folder).map_err(|error| failed("delete", folder, error))
+    }
+}
+
 impl HostImage {
     /// The layers for the host whose root is `root` (`/`, except in tests), generated where
     /// `layers_root` does not have them yet.
@@ -40,11 +68,11 @@ impl HostImage {
     /// `layers_root` must be closed to other users, because ids in the layers are those of an image.
     /// Safe to run at the same time as itself and to repeat after a crash.
     /// [`Kind::Unsupported`] where /bin and /lib are not links into /usr.
-    pub fn prepare(layers_root: &Path, root: &Path) -> Result<Self> {
+    pub fn prepare(layers_root: &Path, root: &Path, keeper: &dyn Keeper) -> Result<Self> {
         let fingerprint = Self::fingerprint(root)?;
         let folder = layers_root.join(format!("{PREFIX}{fingerprint}"));
         if !folder.is_dir() {
-            generate(layers_root, root, &folder)?;
+            generate(layers_root, root, &folder, keeper)?;
         }
         let usr = root.join("usr");
         let hidden = folder.join("hidden");
@@ -62,7 +90,7 @@ impl HostImage {
     ///
     /// `used` are the fingerprints of sandboxes that run, and the current one. Only for the one process
     /// that owns `layers_root`.
-    pub fn sweep(layers_root: &Path, used: &BTreeSet<String>) -> Result<()> {
+    pub fn sweep(layers_root: &Path, used: &BTreeSet<String>, keeper: &dyn Keeper) -> Result<()> {
         let own = unfinished_by(std::process::id());
         let entries =
             fs::read_dir(layers_root).map_err(|error| failed("read", layers_root, error))?;
@@ -73,8 +101,7 @@ impl HostImage {
             let old = name.strip_prefix(PREFIX).is_some_and(|print| !used.contains(print));
             let left = name.starts_with(UNFINISHED) && !name.starts_with(&own);
             if old || left {
-                let path = entry.path();
-                fs::remove_dir_all(&path).map_err(|error| failed("delete", &path, error))?;
+                keeper.delete(&entry.path())?;
             }
         }
         Ok(())
@@ -82,28 +109,28 @@ impl HostImage {
 }
 
 /// Makes both layers under a name of this process and moves them into place when they are on disk.
-fn generate(layers_root: &Path, root: &Path, folder: &Path) -> Result<()> {
+fn generate(layers_root: &Path, root: &Path, folder: &Path, keeper: &dyn Keeper) -> Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let unfinished = layers_root.join(format!("{}{count}", unfinished_by(std::process::id())));
-    let outcome = fill(root, &unfinished).and_then(|()| match fs::rename(&unfinished, folder) {
+    let filled =
+        fill(root, &unfinished, keeper.copies_folders()).and_then(|()| keeper.own(&unfinished));
+    let outcome = filled.and_then(|()| match fs::rename(&unfinished, folder) {
         // Another call was faster with the same content.
-        Err(_) if folder.is_dir() => {
-            fs::remove_dir_all(&unfinished).map_err(|error| failed("delete", &unfinished, error))
-        }
+        Err(_) if folder.is_dir() => keeper.delete(&unfinished),
         outcome => outcome.map_err(|error| failed("rename", &unfinished, error)),
     });
     if outcome.is_err() {
         // What cannot be deleted now is swept later; the first error is the one that counts.
-        let _ = fs::remove_dir_all(&unfinished);
+        let _ = keeper.delete(&unfinished);
     }
     outcome
 }
 
-fn fill(root: &Path, unfinished: &Path) -> Result<()> {
+fn fill(root: &Path, unfinished: &Path, folders: bool) -> Result<()> {
     make_folder(unfinished, 0o755)?;
     skeleton::generate(root, &unfinished.join("skeleton"))?;
-    hidden::generate(&root.join("usr"), &unfinished.join("hidden"))?;
+    hidden::generate(&root.join("usr"), &unfinished.join("hidden"), folders)?;
     // A rename can reach the disk before what the files hold.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(unfinished, flags, Mode::empty())

@@ -48,7 +48,7 @@ impl Host {
     }
 
     fn prepare(&self) -> Result<HostImage> {
-        HostImage::prepare(&self.path("layers"), self.folder.path())
+        HostImage::prepare(&self.path("layers"), self.folder.path(), &Generator)
     }
 
     fn layers(&self) -> usize {
@@ -170,7 +170,7 @@ fn sweeping_deletes_what_is_unused_or_was_left_by_a_crash() {
     assert_eq!(host.layers(), 4);
     let sweep = |used: &[&String]| {
         let used = used.iter().map(|print| (*print).clone()).collect();
-        HostImage::sweep(&host.path("layers"), &used).unwrap();
+        HostImage::sweep(&host.path("layers"), &used, &Generator).unwrap();
     };
     sweep(&[&old, &new.fingerprint]);
     assert_eq!(host.layers(), 3);

@@ -50,6 +50,12 @@ impl Headroom {
         Ok(Self { pool_size, pool_free, host_free })
     }
 
+    /// Measures the disk of a data directory that has no pool: only its reserve counts.
+    pub fn of_disk(data_dir: impl AsFd) -> Result<Self> {
+        let (_, host_free) = space(data_dir)?;
+        Ok(Self { pool_size: u64::MAX, pool_free: u64::MAX, host_free })
+    }
+
     /// Whether one more sandbox may be made; [`mayfly_core::Kind::Unavailable`] says what is short.
     pub fn admit(&self, reserve: Reserve) -> Result<()> {
         if self.reaches(REFUSE_PERCENT, reserve.sandbox) {

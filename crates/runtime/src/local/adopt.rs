@@ -1,0 +1,51 @@
+//! Finding the sandboxes again that an earlier server left running.
+
+use super::cgroup::Cgroups;
+use super::ids::{Ids, identify};
+use super::init::Sockets;
+use super::live::Live;
+use super::storage::Storage;
+
+/// Longest wait for the language of one adopted process 1, milliseconds.
+const ADOPTION_PATIENCE: i64 = 200;
+
+/// Finds running sandboxes by their sockets. A socket that nobody answers on is removed: its sandbox is
+/// stopped. One that is answered but does not fit is ended, since nothing is known of it; whoever is no
+/// sandbox of this server at all is left alone.
+pub(super) fn adopt(
+    sockets: &Sockets,
+    storage: &Storage,
+    cgroups: &Cgroups,
+    ids: Ids,
+) -> Vec<Live> {
+    let mut adopted = Vec::new();
+    for id in sockets.ids() {
+        let found = sockets.connect(id).ok().and_then(|socket| {
+            let (pid, pidfd, slot) = identify(&socket, ids)?;
+            let slot = slot?;
+            let spec = storage.spec(id).ok();
+            // Only another language is refused: a frozen or busy one answers late, and the kernel's word on
+            // who listens is enough.
+            let frozen = cgroups.group(slot).is_frozen().unwrap_or(false);
+            let speaks = frozen || super::init::understands(&socket, ADOPTION_PATIENCE);
+            match spec {
+                Some(spec) if speaks => {
+                    let place = (slot, ids.on_host(slot));
+                    Some(Live::new(id, place, cgroups.group(slot), (pid, pidfd), spec))
+                }
+                _ => {
+                    let _ =
+                        rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+                    None
+                }
+            }
+        });
+        if let Some(live) = found {
+            adopted.push(live);
+        } else {
+            sockets.remove(id);
+            storage.end_logs(id);
+        }
+    }
+    adopted
+}
