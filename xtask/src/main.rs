@@ -16,6 +16,7 @@ mod soak;
 mod step;
 mod test;
 mod tidy;
+mod user;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
         ["bench", flags @ ..] => bench::run(flags).map(|()| true),
         ["soak", flags @ ..] => soak::run(flags),
         ["openapi"] => openapi::run().map(|()| true),
+        // What the test runner starts test programs with, for the half that runs without root.
+        ["as-user", program @ ..] => user::run(program),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(true)

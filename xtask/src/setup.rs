@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::repo;
 use crate::step::{self, command, run_quiet, seconds};
+use crate::{repo, user};
 
 /// Debian packages and a file that is there when the package is. They go below /usr, where sandboxes made
 /// from the `host` snapshot see them.
@@ -55,6 +55,7 @@ pub(crate) fn for_testing() -> Result<()> {
             || cargo_tool(tool),
         )?;
     }
+    part("an ordinary user with subordinate ids", !is_root() || user::is_there(), user::make)?;
     python(&tools().join("typos"), TYPOS)?;
     part(
         TSX,
@@ -201,7 +202,7 @@ fn needs_root(what: &str) -> Result<()> {
     )
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }

@@ -13,5 +13,7 @@ mod tests {
         options.namespaces = 2;
         let runtime = LocalRuntime::open(options).await.expect("this host offers every layer");
         runtime_contract(&runtime).await;
+        // The folder could not be deleted by an ordinary user otherwise.
+        runtime.clear_layers().await.expect("nothing runs");
     }
 }

@@ -92,8 +92,14 @@ fn tests(seed: u64, outcome: &mut Outcome) -> Result<()> {
     let others = format!("not {DENSITY}");
     let ended = step::run(&mut full(seed, &["--workspace", "--run-ignored", "all", "-E", &others]));
     *outcome = report::read(&report_file)?;
-    report::print_isolation(outcome);
-    ended
+    report::print_isolation(outcome, true);
+    let mut rootless = Outcome::default();
+    let seed = seed.to_string();
+    let full = [("MAYFLY_TEST_SCALE", "full"), ("MAYFLY_TEST_SEED", seed.as_str())];
+    let without_root = crate::test::without_root(&mut rootless, &full);
+    report::print_isolation(&rootless, false);
+    outcome.add(rootless);
+    ended.and(without_root)
 }
 
 /// 5,000 sandboxes alive at once, shown as the bench shows its figures.

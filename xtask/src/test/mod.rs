@@ -32,16 +32,43 @@ pub(crate) fn run() -> Result<bool> {
     let nextest = ["nextest", "run", "--workspace", "--locked", "--profile", "check"];
     steps.push(cargo("tests", &nextest));
     let mut outcome = report::read(&report_file)?;
+    let mut rootless = Outcome::default();
+    steps.push(step("tests without root", || without_root(&mut rootless, &[])));
     steps.push(step("documentation tests", || documentation_tests(&mut outcome)));
     steps.push(step("documentation", || {
         let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
         step::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     }));
     steps.push(step("isolation cases", || {
-        report::print_isolation(&outcome);
+        report::print_isolation(&outcome, true);
+        if !rootless.cases.is_empty() {
+            println!("    of an ordinary user, in the unprivileged profile:");
+            report::print_isolation(&rootless, false);
+        }
         isolation::complete(&outcome)
     }));
+    outcome.add(rootless);
     Ok(finish(&steps, &outcome))
+}
+
+/// The tests of the local runtime once more, run by an ordinary user; nothing where that is the caller.
+pub(crate) fn without_root(outcome: &mut Outcome, env: &[(&str, &str)]) -> Result<()> {
+    if !setup::is_root() {
+        return Ok(());
+    }
+    let report_file = report::file("rootless");
+    report::forget(&report_file)?;
+    let program = std::env::current_exe().context("where this program is")?;
+    let triple = format!("{}_UNKNOWN_LINUX_GNU", std::env::consts::ARCH.to_uppercase());
+    let mut nextest = command("cargo", &["nextest", "run", "--locked", "--profile", "rootless"]);
+    nextest.args(["--package", "mayfly-runtime"]);
+    nextest.args(["--test", "isolation", "--test", "crash", "--test", "contract"]);
+    let runner = format!("{} as-user", program.display());
+    let ran = step::run(
+        nextest.env(format!("CARGO_TARGET_{triple}_RUNNER"), runner).envs(env.iter().copied()),
+    );
+    *outcome = report::read(&report_file)?;
+    ran
 }
 
 fn cargo(name: &str, arguments: &[&str]) -> Step {
@@ -75,8 +102,10 @@ pub(crate) fn finish(steps: &[Step], outcome: &Outcome) -> bool {
     let failed: Vec<&str> =
         steps.iter().filter(|step| step.failure.is_some()).map(|step| step.name.as_str()).collect();
     // A failing test is counted itself; every other failing step counts as one.
-    let others =
-        failed.iter().filter(|name| **name != "tests" || outcome.failures.is_empty()).count();
+    let others = failed
+        .iter()
+        .filter(|name| !name.starts_with("tests") || outcome.failures.is_empty())
+        .count();
     let counted = Outcome { failed: outcome.failed + others, ..outcome.clone() };
     println!("{}", counted.last_line());
     failed.is_empty()

@@ -44,6 +44,15 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Adds what another run reported.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.cases.extend(other.cases);
+        self.failures.extend(other.failures);
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
     /// The line that everything ends with.
     pub(crate) fn last_line(&self) -> String {
         format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
@@ -126,10 +135,13 @@ pub(crate) fn print_skips(outcome: &Outcome) {
     }
 }
 
-/// Prints the isolation cases by their ids.
-pub(crate) fn print_isolation(outcome: &Outcome) {
+/// Prints the isolation cases by their ids; those without a test only where `all` are expected.
+pub(crate) fn print_isolation(outcome: &Outcome, all: bool) {
     let mut counts = [0_usize; 4];
     for (id, verdict) in isolation::verdicts(outcome) {
+        if verdict.is_none() && !all {
+            continue;
+        }
         let (slot, word) = match verdict {
             Some(Verdict::Passed) => (0, "pass".to_owned()),
             Some(Verdict::Failed) => (1, "FAIL".to_owned()),

@@ -3,6 +3,7 @@
 use mayfly_core::id::SandboxId;
 
 use crate::dice::Dice;
+use crate::load::rootless;
 
 /// State after the last acknowledged call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,11 @@ impl Known {
                 ("destroy", ""),
             ],
         };
-        let (verb, argument) = choices[dice.below(choices.len())];
+        let (verb, argument) = match choices[dice.below(choices.len())] {
+            // An ordinary user has no freezer.
+            ("freeze", _) if rootless() => ("exec", "true"),
+            choice => choice,
+        };
         let spoken = if verb == "daemon" { "exec" } else { verb };
         Call { verb, order: format!("{spoken} {} {argument}", self.id) }
     }

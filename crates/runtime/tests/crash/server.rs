@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
-use mayfly_core::ports::runtime::{Runtime as _, SandboxSpec};
+use mayfly_core::ports::runtime::{Profile, Runtime as _, SandboxSpec};
 use mayfly_core::process::ExecRequest;
 use mayfly_runtime::local::{LocalRuntime, Options};
 
@@ -47,6 +47,10 @@ pub(crate) fn serve(folder: &Path) {
                 }
             }
         });
+    }
+    if runtime.profile() == Profile::Unprivileged {
+        // The folder of the test is deleted by an ordinary user, too.
+        let _ = tokio.block_on(runtime.clear_layers());
     }
     tokio.shutdown_timeout(Duration::from_secs(10));
     assert_eq!(Arc::strong_count(&runtime), 1, "nothing keeps the runtime open");

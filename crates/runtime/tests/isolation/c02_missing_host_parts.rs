@@ -147,13 +147,13 @@ fn c07_ordinary_users_are_told_what_is_missing() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
-        .unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(65_534), None).unwrap();
     rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65_534)).unwrap();
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let refused = tokio.block_on(LocalRuntime::open(Options::new(folder.path()))).unwrap_err();
     assert_eq!(refused.kind(), Kind::Unavailable);
-    assert!(refused.message().contains("root") && refused.hint().is_some(), "{refused:?}");
+    assert!(refused.message().contains("/etc/subuid"), "{refused:?}");
+    assert!(refused.hint().is_some_and(|hint| hint.contains("as root")), "{refused:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mayfly_core::ports::runtime::{LayerState, Runtime as _};
 
-use crate::harness::Bench;
+use crate::harness::{Bench, rootless};
 
 #[test]
 fn c05_every_required_layer_holds_here() {
@@ -21,7 +21,12 @@ fn c05_every_required_layer_holds_here() {
     for name in ["user namespace", "network namespace", "system call filter", "Landlock"] {
         assert!(names.contains(name), "{name} is missing in {names:?}");
     }
-    for part in ["pids", "memory", "cpu", "quota"] {
+    let limits: &[&str] = if rootless() {
+        &["resource limits", "tmpfs sizes", "memory limit", "cpu limit", "quota"]
+    } else {
+        &["pids", "memory", "cpu", "quota"]
+    };
+    for part in limits {
         assert!(names.iter().any(|name| name.contains(part)), "{part} is missing in {names:?}");
     }
     assert_eq!(bench.wait(bench.runtime().list()).unwrap(), before, "probes leave nothing");

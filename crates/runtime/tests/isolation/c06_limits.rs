@@ -7,7 +7,7 @@ use crate::harness::Bench;
 
 #[test]
 fn c06_less_memory_than_is_in_use_is_refused() {
-    let Some(bench) = Bench::open("C6") else { return };
+    let Some(bench) = Bench::full("C6", "memory limit that could be lowered") else { return };
     let mut spec = bench.spec();
     spec.resources.memory_gib = 2;
     let sandbox = bench.sandbox_of(spec.clone());

@@ -1,4 +1,8 @@
 //! What a data directory has on the host: to be compared before and after.
+//!
+//! Sandboxes of root are known by their control groups. Those of an ordinary user have none: they are
+//! known as descendants of this process that live in a pid namespace of their own, whoever of their
+//! parents died meanwhile.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,23 +21,56 @@ pub(crate) fn group_name(dir: &Path) -> String {
     })
 }
 
-/// Processes in the control groups of a data directory: number and name. The dead that nobody has reaped
-/// yet are none.
+/// Makes orphans below this process come to it and not to the host's process 1, so that they are counted.
+pub(crate) fn adopt_orphans() {
+    let own = rustix::process::getpid();
+    rustix::process::set_child_subreaper(Some(own)).unwrap();
+}
+
+/// Processes of the sandboxes of a data directory: number and name. The dead that nobody has reaped yet are
+/// none.
 pub(crate) fn processes(dir: &Path) -> Vec<(i32, String)> {
+    if !rustix::process::geteuid().is_root() {
+        return alive(descendants().into_iter().filter(|pid| is_inside(*pid)));
+    }
     let group = format!("/{}/", group_name(dir));
     let numbers = fs::read_dir("/proc").unwrap().flatten();
-    numbers
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| {
+    alive(numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(
+        |pid| {
             fs::read_to_string(format!("/proc/{pid}/cgroup"))
                 .is_ok_and(|text| text.contains(&group))
-        })
-        .filter(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            !stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
-        })
-        .map(|pid| (pid, fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()))
-        .collect()
+        },
+    ))
+}
+
+/// Children of this process and theirs.
+fn descendants() -> Vec<i32> {
+    let mut found = vec![rustix::process::getpid().as_raw_nonzero().get()];
+    let mut next = 0;
+    while let Some(pid) = found.get(next).copied() {
+        next += 1;
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        }
+    }
+    found
+}
+
+/// Whether a process has a second number, in a pid namespace of its own.
+fn is_inside(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    line.is_some_and(|numbers| numbers.split_whitespace().count() > 1)
+}
+
+fn alive(pids: impl Iterator<Item = i32>) -> Vec<(i32, String)> {
+    pids.filter(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+    })
+    .map(|pid| (pid, fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()))
+    .collect()
 }
 
 /// Folders of control groups of a data directory, in every hierarchy.
@@ -70,6 +107,12 @@ pub(crate) fn mounts(pid: &str, below: &str) -> Vec<String> {
         .collect();
     found.sort();
     found
+}
+
+/// Namespaces that so many parked processes have; those of an ordinary user's forkserver live in the user
+/// namespace of it.
+pub(crate) fn namespaces_of(parked: usize) -> usize {
+    6 * parked + usize::from(!rustix::process::geteuid().is_root())
 }
 
 /// Namespaces of the processes in the control groups of a data directory.

@@ -31,7 +31,7 @@ fn e02_kernel_settings_cannot_be_opened_for_writing() {
 
 #[test]
 fn e02_shows_on_a_weakened_sandbox() {
-    let Some(bench) = Bench::weakened("E2", OPEN) else { return };
+    let Some(bench) = Bench::weakened_full("E2", OPEN) else { return };
     let ran = bench.sandbox().python(ATTEMPT);
     assert_eq!(ran.value("/proc/sys/kernel/core_pattern"), "OK");
     assert_eq!(ran.value("/proc/sys/vm/drop_caches"), "OK");

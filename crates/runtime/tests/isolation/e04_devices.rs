@@ -41,7 +41,7 @@ fn e04_only_harmless_devices_exist() {
 
 #[test]
 fn e04_shows_on_a_weakened_sandbox() {
-    let Some(bench) = Bench::weakened("E4", OPEN) else { return };
+    let Some(bench) = Bench::weakened_full("E4", OPEN) else { return };
     let ran = bench.sandbox().python(ATTEMPT);
     assert_eq!(ran.value("char"), "OK");
     // The mount is `nodev` still; a file system of one's own is not.

@@ -1,6 +1,6 @@
 //! E5: what is mounted read-only stays so.
 
-use crate::harness::{Bench, OPEN};
+use crate::harness::{Bench, OPEN, rootless};
 
 const ATTEMPT: &str = "
 REMOUNT_BIND, BIND = 32 | 4096, 4096
@@ -39,6 +39,11 @@ fn e05_shows_on_a_weakened_sandbox() {
     let Some(bench) = Bench::weakened("E5", weak) else { return };
     let ran = bench.sandbox().python(ATTEMPT);
     for verb in ["remount /proc/sys", "remount /sys", "write /proc/sys", "proc", "sysfs"] {
+        // Settings of the host are closed to an ordinary user anyway, and what it shows in `/proc` and `/sys`
+        // must be visible whole to be mounted again.
+        if rootless() && !verb.starts_with("remount") {
+            continue;
+        }
         assert_eq!(ran.value(verb), "OK", "{verb} in {}", ran.text);
     }
     // What comes from a template has no writable layer, whatever the mount is told.

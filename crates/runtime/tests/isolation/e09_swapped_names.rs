@@ -1,19 +1,33 @@
 //! E9: names that set-up and commands rely on, replaced by links before a start or during commands.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::Command;
 
-use crate::harness::{Bait, Bench, OPEN, Sandbox, rounds};
+use crate::harness::{Bench, OPEN, rootless, rounds};
+use crate::outside::Bait;
 
 /// What a hostile snapshot or an earlier life can leave where the runtime mounts.
 const TRAPS: [&str; 4] = ["proc", "sys", "dev", "usr"];
 
-/// The folder of a stopped sandbox's own files, through the one mount namespace that has it.
-fn upper(bench: &Bench, sandbox: &Sandbox<'_>) -> PathBuf {
-    let forkserver = bench.runtime().forkserver_pid().unwrap();
-    let dir = bench.dir().display();
-    PathBuf::from(format!("/proc/{forkserver}/root{dir}/pool/sandboxes/{}/upper", sandbox.id()))
+/// Puts a link, a file or a pipe there. What is inside belongs to the sandbox's root: only who is root where
+/// those ids are mapped can do it.
+fn set_trap(upper: &Path, name: &str, round: usize, target: &Path) {
+    let make = match round {
+        0 | 1 => "ln -s -- \"$3\" \"$2\"",
+        2 => "echo 'a file' > \"$2\"",
+        _ => "mkfifo -m 400 -- \"$2\"",
+    };
+    let script = format!("cd \"$1\" && rm -rf -- \"$2\" && {make}");
+    let mut command = if rootless() {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--map-auto", "/bin/sh"]);
+        command
+    } else {
+        Command::new("/bin/sh")
+    };
+    let set =
+        command.args(["-c", &script, "sh"]).arg(upper).arg(name).arg(target).output().unwrap();
+    assert!(set.status.success(), "{set:?}");
 }
 
 #[test]
@@ -22,27 +36,13 @@ fn e09_links_where_set_up_mounts_are_not_followed() {
     let bait = Bait::new("mounts");
     let sandbox = bench.sandbox();
     sandbox.stop();
-    let upper = upper(&bench, &sandbox);
+    let upper = bench.folder(sandbox.id()).join("upper");
     assert!(upper.join("../logs").is_dir(), "{}", upper.display());
     for (round, target) in
         [bait.path().to_owned(), "../../../..".into(), "/".into(), "proc".into()].iter().enumerate()
     {
         for name in TRAPS {
-            let place = upper.join(name);
-            let _ = fs::remove_dir_all(&place);
-            let _ = fs::remove_file(&place);
-            match round {
-                0 | 1 => symlink(target, &place).unwrap(),
-                2 => fs::write(&place, "a file").unwrap(),
-                _ => rustix::fs::mknodat(
-                    rustix::fs::CWD,
-                    &place,
-                    rustix::fs::FileType::Fifo,
-                    rustix::fs::Mode::RUSR,
-                    0,
-                )
-                .unwrap(),
-            }
+            set_trap(&upper, name, round, target);
         }
         sandbox.start().unwrap();
         let ran = sandbox

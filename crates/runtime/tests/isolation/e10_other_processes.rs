@@ -1,6 +1,7 @@
 //! E10: no new namespaces, and no way into processes outside.
 
-use crate::harness::{Bench, OPEN, Victim, unprotected};
+use crate::harness::{Bench, OPEN, rootless};
+use crate::outside::{Victim, unprotected};
 
 const NAMESPACES: &str = "
 tried('user', lambda: call('unshare', NEWUSER))
@@ -46,6 +47,10 @@ fn e10_namespaces_show_on_a_weakened_sandbox() {
     let Some(bench) = Bench::weakened("E10", OPEN) else { return };
     let ran = bench.sandbox().python(NAMESPACES);
     for verb in ["user", "user and mount", "mount", "pid", "net", "join ipc"] {
+        // An ordinary user is nobody in yet another user namespace, and makes no folder to mount on.
+        if rootless() && verb == "user and mount" {
+            continue;
+        }
         assert_eq!(ran.value(verb), "OK", "{verb} in {}", ran.text);
     }
 }

@@ -5,7 +5,8 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use mayfly_init::protocol::{WEAK_LANDLOCK, WEAK_NETWORK};
 
-use crate::harness::{Bait, Bench, unprotected};
+use crate::harness::Bench;
+use crate::outside::{Bait, unprotected};
 
 struct Door {
     name: String,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::harness::{Bench, Victim, unprotected};
+use crate::harness::Bench;
+use crate::outside::{Victim, unprotected};
 
 fn attack(pids: &[u32]) -> String {
     format!(

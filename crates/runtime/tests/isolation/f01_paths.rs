@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use mayfly_core::{Code, Kind};
 
-use crate::harness::{Bait, Bench};
+use crate::harness::Bench;
+use crate::outside::Bait;
 
 #[test]
 fn f01_no_spelling_leaves_the_root() {

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::harness::{Bait, Bench};
+use crate::harness::Bench;
+use crate::outside::Bait;
 
 #[test]
 fn f02_links_resolve_inside() {

@@ -4,7 +4,8 @@ use std::fs;
 
 use mayfly_core::file::Permissions;
 
-use crate::harness::{Bait, Bench, rounds};
+use crate::harness::{Bench, rounds};
+use crate::outside::Bait;
 
 #[test]
 fn f03_a_swapped_folder_leads_nowhere() {

@@ -2,12 +2,14 @@
 //!
 //! Calls block, each within its own time limit, so a hang is a failure and not a stuck run. Nothing is
 //! shared between tests but the generated layers of the host image, which are made once.
+//!
+//! Who runs the tests decides which profile they test: root the full one, an ordinary user the
+//! unprivileged one. `cargo xtask test` does both.
 
 use std::fs;
 use std::future::Future;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,7 +28,7 @@ use sha2::Digest as _;
 
 use crate::prelude::PRELUDE;
 
-/// Layers of the host image, shared by all tests of this machine.
+/// Layers of the host image, shared by all tests of this machine and user.
 const LAYERS: &str = "/tmp/mayfly-test-layers";
 /// Start of the names of data directories; a number of the process and of the bench follow.
 const PREFIX: &str = "/tmp/mayfly-test-";
@@ -82,9 +84,22 @@ impl Bench {
         Self::with(case, |_| {})
     }
 
+    /// As [`Bench::open`], for what only the full profile has; names what an ordinary user lacks.
+    pub(crate) fn full(case: &'static str, needs: &str) -> Option<Self> {
+        only_full(case, needs).then(|| Self::open(case)).flatten()
+    }
+
     /// A runtime that leaves out the layers of these `WEAK_*` bits.
     pub(crate) fn weakened(case: &'static str, flags: u32) -> Option<Self> {
         Self::with(case, |options| options.weakened = flags)
+    }
+
+    /// As [`Bench::weakened`], for attempts that only root of the host could carry out: an ordinary user's
+    /// sandbox stays without effect on the host whatever layer it lacks.
+    pub(crate) fn weakened_full(case: &'static str, flags: u32) -> Option<Self> {
+        only_full(case, "right to do it outside either")
+            .then(|| Self::weakened(case, flags))
+            .flatten()
     }
 
     /// A runtime with changed options.
@@ -94,15 +109,25 @@ impl Bench {
             println!("SKIP {case}: {missing}");
             return None;
         }
+        if rootless() && case.starts_with('F') {
+            println!("SKIP {case}: the file API is not built for ordinary users yet");
+            return None;
+        }
+        crate::census::adopt_orphans();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(format!("{PREFIX}{}-{number}", std::process::id()));
         let private = |path: &Path| {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path).unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
         };
-        private(Path::new(LAYERS));
+        let layers = if rootless() {
+            format!("{LAYERS}-{}", rustix::process::geteuid().as_raw())
+        } else {
+            LAYERS.to_owned()
+        };
+        private(Path::new(&layers));
         private(&dir);
-        symlink(LAYERS, dir.join("layers")).unwrap();
+        symlink(layers, dir.join("layers")).unwrap();
         let mut options = Options::new(&dir);
         options.pool_bytes = Some(512 << 20);
         options.namespaces = 2;
@@ -189,6 +214,16 @@ impl Bench {
         Sandbox { bench: self, spec }
     }
 
+    /// The folder of a sandbox, writable parts and logs; the pool is in the forkserver's mount namespace only.
+    pub(crate) fn folder(&self, id: SandboxId) -> PathBuf {
+        if rootless() {
+            return self.dir().join(format!("sandboxes/{id}"));
+        }
+        let forkserver = self.runtime().forkserver_pid().expect("it runs");
+        let dir = self.dir().display();
+        PathBuf::from(format!("/proc/{forkserver}/root{dir}/pool/sandboxes/{id}"))
+    }
+
     /// Drops the runtime; whether its forkserver is gone then.
     fn close(&mut self) -> bool {
         let Some(runtime) = self.runtime.take() else { return true };
@@ -226,9 +261,11 @@ impl Bench {
         if !within(|| loops_of(dir).is_empty()) {
             left.extend(loops_of(dir));
         }
-        let group = group_name(dir);
-        let removed = Cgroups::detect(&group).and_then(|cgroups| cgroups.remove_all());
-        left.extend(removed.err().map(|error| format!("groups {group}: {error}")));
+        if !rootless() {
+            let group = group_name(dir);
+            let removed = Cgroups::detect(&group).and_then(|cgroups| cgroups.remove_all());
+            left.extend(removed.err().map(|error| format!("groups {group}: {error}")));
+        }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let name = dir.to_string_lossy();
         left.extend(mounts.lines().filter(|line| line.contains(&*name)).map(str::to_owned));
@@ -332,9 +369,17 @@ if os.fork() == 0:
         self.bench.runtime().files()
     }
 
-    /// Puts a file into it through the file API.
+    /// Puts a file into it: through the file API where there is one.
     #[track_caller]
     pub(crate) fn put(&self, path: &str, content: &[u8]) {
+        if rootless() {
+            let put = self.exec(&["/bin/sh", "-c", "cat > \"$0\"", path], |request| {
+                request.stdin = Bytes::copy_from_slice(content);
+            });
+            let put = put.unwrap_or_else(|error| panic!("{}: {path}: {error:?}", self.bench.case));
+            assert_eq!(put.exit_code, 0, "{}: {path}: {put:?}", self.bench.case);
+            return;
+        }
         let content = Bytes::copy_from_slice(content);
         let written = self.bench.wait(async {
             let mut writer = self.files().write(self.id(), path).await?;
@@ -344,8 +389,13 @@ if os.fork() == 0:
         written.unwrap_or_else(|error| panic!("{}: {path}: {error:?}", self.bench.case));
     }
 
-    /// Reads a file of it through the file API.
+    /// Reads a file of it: through the file API where there is one.
     pub(crate) fn get(&self, path: &str) -> mayfly_core::Result<Vec<u8>> {
+        if rootless() {
+            let read = self.exec(&["/bin/cat", path], |request| request.max_output = 64 << 20)?;
+            let missing = || mayfly_core::Error::not_found(format!("{path}: {read:?}"));
+            return if read.exit_code == 0 { Ok(read.output.to_vec()) } else { Err(missing()) };
+        }
         self.bench.wait(async {
             let mut reader = self.files().read(self.id(), path).await?;
             let mut whole = Vec::new();
@@ -377,92 +427,6 @@ if os.fork() == 0:
     }
 }
 
-/// What a script prints when nothing confines it: run on the host itself, so only for harmless attempts
-/// on what the test itself made. Shows that the attempt works where no sandbox is in the way.
-#[track_caller]
-pub(crate) fn unprotected(script: &str) -> Ran {
-    let whole = format!("{PRELUDE}\n{script}");
-    let output = Command::new("/usr/bin/python3").args(["-I", "-c", &whole]).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    Ran {
-        code: output.status.code().unwrap_or(-1),
-        text: String::from_utf8_lossy(&text).into_owned(),
-    }
-}
-
-/// A process of the host, for attacks on what is outside; killed at the end.
-pub(crate) struct Victim(Child);
-
-impl Victim {
-    pub(crate) fn start() -> Self {
-        Self(Command::new("/usr/bin/sleep").arg("60").spawn().unwrap())
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    pub(crate) fn is_alive(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_none()
-    }
-
-    /// Waits a little for its end.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while self.is_alive() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        !self.is_alive()
-    }
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A folder of the host that attacks aim at; removed at the end.
-pub(crate) struct Bait(PathBuf);
-
-impl Bait {
-    /// Makes it, with one file `kept`.
-    pub(crate) fn new(name: &str) -> Self {
-        let path = PathBuf::from(format!("/tmp/mayfly-bait-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        fs::write(path.join("kept"), "outside").unwrap();
-        fs::set_permissions(path.join("kept"), fs::Permissions::from_mode(0o640)).unwrap();
-        Self(path)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Names in it that do not belong, and `kept` when it is not as it was.
-    pub(crate) fn changes(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<String> = entries
-            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-            .collect();
-        let kept = self.0.join("kept");
-        let same = fs::read(&kept).is_ok_and(|content| content == b"outside")
-            && fs::metadata(&kept).is_ok_and(|found| found.permissions().mode() & 0o7777 == 0o640);
-        names.retain(|name| name != "kept" || !same);
-        if !same {
-            names.push("kept".to_owned());
-        }
-        names
-    }
-}
-
-impl Drop for Bait {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Polls a condition, for at most two seconds.
 pub(crate) fn within(done: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + Duration::from_secs(2);
@@ -481,20 +445,30 @@ pub(crate) fn rounds(full: usize, usual: usize) -> usize {
     if scale.is_ok_and(|scale| scale == "full") { full } else { usual }
 }
 
+/// Whether the tests run as an ordinary user, so in the unprivileged profile.
+pub(crate) fn rootless() -> bool {
+    !rustix::process::geteuid().is_root()
+}
+
+/// Whether the full profile is tested; else says that the case does not apply, and why.
+pub(crate) fn only_full(case: &str, needs: &str) -> bool {
+    if rootless() {
+        println!("SKIP {case}: an ordinary user has no {needs}");
+    }
+    !rootless()
+}
+
 /// What this host lacks to run any of these tests.
 fn missing_feature() -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("root".to_owned());
-    }
     let files = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let known = |kind: &str| files.lines().any(|line| line.split_whitespace().last() == Some(kind));
     for kind in ["btrfs", "overlay"] {
-        if !known(kind) {
+        if !known(kind) && (kind != "btrfs" || !rootless()) {
             return Some(format!("file system {kind}"));
         }
     }
     for path in ["/dev/loop-control", "/usr/bin/python3"] {
-        if !Path::new(path).exists() {
+        if !Path::new(path).exists() && (!path.starts_with("/dev/") || !rootless()) {
             return Some(path.to_owned());
         }
     }

@@ -8,7 +8,7 @@ use mayfly_core::ports::runtime::Runtime as _;
 use rustix::process::{Pid, Signal};
 
 use crate::census;
-use crate::harness::{Bench, rounds, within};
+use crate::harness::{Bench, rootless, rounds, within};
 
 /// Ready namespaces of a bench.
 const READY: usize = 2;
@@ -29,8 +29,10 @@ pub(crate) struct Census {
 pub(crate) fn count(bench: &Bench) -> Census {
     let dir = bench.dir();
     bench.wait(bench.runtime().warmed(READY));
-    let settled =
-        || census::processes(dir).len() == READY && census::namespaces(dir).len() == 6 * READY;
+    let settled = || {
+        census::processes(dir).len() == READY
+            && census::namespaces(dir).len() == census::namespaces_of(READY)
+    };
     assert!(within(settled), "{:?}", census::processes(dir));
     let forkserver = bench.runtime().forkserver_pid().unwrap().to_string();
     let root = format!("/proc/{forkserver}/root");
@@ -61,7 +63,7 @@ fn live_once(bench: &Bench, round: usize) {
             sandbox.stop();
             sandbox.start().unwrap();
         }
-        1 => bench.wait(bench.runtime().freeze(sandbox.id())).unwrap(),
+        1 if !rootless() => bench.wait(bench.runtime().freeze(sandbox.id())).unwrap(),
         2 => {
             kill(sandbox.pid());
             let exit = bench.wait(bench.runtime().next_exit());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mayfly_core::Kind;
 use mayfly_core::ports::runtime::Runtime as _;
 
-use crate::harness::{Bench, Ran, Sandbox, rounds};
+use crate::harness::{Bench, Ran, Sandbox, only_full, rounds};
 
 /// Takes space until that much is taken or there is none.
 fn take(sandbox: &Sandbox<'_>, megabytes: u32) -> Ran {
@@ -41,6 +41,9 @@ fn recovers(bench: &Bench, patience: Duration) {
 }
 
 fn open() -> Option<Bench> {
+    if !only_full("L12", "storage pool") {
+        return None;
+    }
     Bench::with("L12", |options| options.pool_bytes = Some(512 << 20))
 }
 

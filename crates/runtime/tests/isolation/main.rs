@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod c01_missing_layers;
 #[cfg(test)]
+mod c01_of_users;
+#[cfg(test)]
 mod c02_missing_host_parts;
 #[cfg(test)]
 mod c05_doctor;
@@ -89,6 +91,8 @@ mod l05_destroy;
 mod l12_full;
 #[cfg(test)]
 mod namespaces;
+#[cfg(test)]
+mod outside;
 mod prelude;
 #[cfg(test)]
 mod r01_fork_bomb;

@@ -2,7 +2,7 @@
 
 use mayfly_core::ports::runtime::Runtime as _;
 
-use crate::harness::Bench;
+use crate::harness::{Bench, rootless};
 
 /// As many as a full shelf of the default configuration holds, and some more.
 const SETS: usize = 72;
@@ -16,6 +16,11 @@ fn every_prepared_set_of_namespaces_becomes_a_sandbox() {
     let mut sandboxes = Vec::new();
     for wanted in 0..SETS {
         let sandbox = bench.sandbox();
+        if rootless() {
+            // All have the same ids, so a gap does not show.
+            sandboxes.push(sandbox);
+            continue;
+        }
         // Sets are taken in the order of their slots; one that failed would leave a gap.
         let slot = (sandbox.root_id() - 0x2000_0000) / 65_536;
         assert_eq!(usize::try_from(slot).unwrap(), wanted, "a set was thrown away");

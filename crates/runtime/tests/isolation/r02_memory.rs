@@ -14,7 +14,7 @@ fn greedy(sandbox: &Sandbox<'_>) -> crate::harness::Ran {
 
 #[test]
 fn r02_a_memory_bomb_hurts_only_itself() {
-    let Some(bench) = Bench::open("R2") else { return };
+    let Some(bench) = Bench::full("R2", "memory limit") else { return };
     let (bomb, neighbour) = (bench.sandbox(), bench.sandbox());
     let sleeper = neighbour.sh("sleep 60 >/dev/null 2>&1 & echo $!");
     let ran = greedy(&bomb);
@@ -28,7 +28,7 @@ fn r02_a_memory_bomb_hurts_only_itself() {
 
 #[test]
 fn r02_shows_under_a_raised_limit() {
-    let Some(bench) = Bench::open("R2") else { return };
+    let Some(bench) = Bench::full("R2", "memory limit") else { return };
     let mut spec = bench.spec();
     spec.resources.memory_gib = 2;
     let ran = greedy(&bench.sandbox_of(spec));
@@ -37,7 +37,7 @@ fn r02_shows_under_a_raised_limit() {
 
 #[test]
 fn r02_shared_memory_is_bounded_and_counted() {
-    let Some(bench) = Bench::open("R2") else { return };
+    let Some(bench) = Bench::full("R2", "memory limit") else { return };
     let sandbox = bench.sandbox();
     let used = || bench.wait(bench.runtime().usage(sandbox.id())).unwrap();
     let before = used();

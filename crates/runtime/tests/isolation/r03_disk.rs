@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::harness::{Bench, Sandbox};
+use crate::harness::{Bench, Sandbox, only_full};
 
 const POOL: u64 = 4 << 30;
 /// Used up first, without writing it: leaves little of the smallest limit, 1 GiB.
@@ -22,6 +22,9 @@ def take(path, size):
 ";
 
 fn open(disk_gib: u32) -> Option<(Bench, mayfly_core::ports::runtime::SandboxSpec)> {
+    if !only_full("R3", "disk limit") {
+        return None;
+    }
     let bench = Bench::with("R3", |options| options.pool_bytes = Some(POOL))?;
     let mut spec = bench.spec();
     spec.resources.disk_gib = disk_gib;

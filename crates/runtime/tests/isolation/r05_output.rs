@@ -39,9 +39,8 @@ fn log_size(bench: &Bench, sandbox: &Sandbox<'_>, title: &str) -> (u64, u64, Opt
 
 /// The mark of a cut log, in the file that only the pool's mount shows.
 fn is_cut(bench: &Bench, sandbox: &Sandbox<'_>, process: u64) -> bool {
-    let forkserver = bench.runtime().forkserver_pid().unwrap();
-    let pool = format!("/proc/{forkserver}/root{}/pool", bench.dir().display());
-    fs::read(format!("{pool}/sandboxes/{}/logs/{process}", sandbox.id())).unwrap()[24] == 1
+    let log = bench.folder(sandbox.id()).join(format!("logs/{process}"));
+    fs::read(log).unwrap()[24] == 1
 }
 
 #[test]

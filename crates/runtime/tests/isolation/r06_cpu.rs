@@ -18,7 +18,7 @@ fn share(bench: &Bench, sandbox: &Sandbox<'_>) -> f64 {
 }
 
 fn hog(cores: u32) -> Option<(Bench, mayfly_core::ports::runtime::SandboxSpec)> {
-    let bench = Bench::open("R6")?;
+    let bench = Bench::full("R6", "limit of processor time")?;
     let mut spec = bench.spec();
     spec.resources.cpu = cores;
     Some((bench, spec))

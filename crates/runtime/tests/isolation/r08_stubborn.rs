@@ -42,7 +42,7 @@ fn r08_what_ignores_it_is_killed_after_the_grace() {
 
 #[test]
 fn r08_a_frozen_sandbox_can_be_stopped_and_destroyed() {
-    let Some(bench) = Bench::open("R8") else { return };
+    let Some(bench) = Bench::full("R8", "freezer") else { return };
     for grace in [GRACE, Duration::ZERO] {
         let sandbox = bench.sandbox();
         sandbox.sh("sleep 600 >/dev/null 2>&1 &");
@@ -57,7 +57,7 @@ fn r08_a_frozen_sandbox_can_be_stopped_and_destroyed() {
 
 #[test]
 fn r08_a_command_in_a_frozen_sandbox_ends_at_its_time_limit() {
-    let Some(bench) = Bench::open("R8") else { return };
+    let Some(bench) = Bench::full("R8", "freezer") else { return };
     let sandbox = bench.sandbox();
     bench.wait(bench.runtime().freeze(sandbox.id())).unwrap();
     // With input that fits no socket buffer, too.
