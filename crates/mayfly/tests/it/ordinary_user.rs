@@ -162,7 +162,7 @@ fn c07_a_sandbox_lives_its_life_without_root() {
     let server = place.serve();
     assert!(place.log().contains("isolation profile: unprivileged"), "{}", place.log());
     let made = server.ok("POST", "/api/sandbox", &json!({ "name": "box" }));
-    assert_eq!(made["state"], "started", "{made}");
+    server.reaches("box", "started");
     let limits = ["cpu", "memory", "disk"].map(|field| made[field].as_u64());
     assert_eq!(limits, [Some(0); 3], "nothing is limited: {made}");
     let said = server.sh("box", "id -u; echo kept > /root/file; cat /proc/self/uid_map");
@@ -204,6 +204,7 @@ fn c06_what_cannot_be_limited_is_refused_and_shown_as_null() {
     let (status, _) = server.ask("GET", "/api/sandbox/no", &Value::Null);
     assert_eq!(status, 404, "nothing half made");
     server.ok("POST", "/api/sandbox", &json!({ "name": "box" }));
+    server.reaches("box", "started");
     let (status, _) = server.ask("POST", "/api/sandbox/box/resize", &json!({ "disk": 9 }));
     assert_eq!(status, 400);
     let (status, answer) = server.ask("POST", "/api/sandbox/box/pause", &Value::Null);
