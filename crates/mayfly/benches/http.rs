@@ -16,20 +16,49 @@ const KEY: &str = "mf_key_benchmark0000000000000000000000000000000000";
 fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let n = samples(300);
+    let chosen = Chosen::from_arguments();
     // The wire runs every command in a shell, so the shell is part of the floor.
     let floor = direct(&["/bin/sh", "-c", "/bin/echo x"], n);
     print_times("direct exec through a shell (floor)", &floor, None, Limit::None);
     let floor = floor.percentile(0.5);
     let mut server = Server::start(folder.path(), 0);
-    creates(&mut server, n, floor, "HTTP cold create to output and exit", Limit::Ratio(9.0));
-    running(&mut server, n, floor);
-    files(&mut server, n);
-    throughput(&server);
-    adoption(server, folder.path());
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut server = Server::start(folder.path(), 64);
-    std::thread::sleep(Duration::from_secs(3));
-    creates(&mut server, n, floor, "HTTP image-warm claim to output and exit", Limit::Ratio(4.0));
+    if chosen.has("create") {
+        creates(&mut server, n, floor, "HTTP cold create to output and exit", Limit::Ratio(9.0));
+    }
+    if chosen.has("exec") {
+        running(&mut server, n, floor);
+    }
+    if chosen.has("files") {
+        files(&mut server, n);
+    }
+    if chosen.has("throughput") {
+        throughput(&server);
+    }
+    if chosen.has("adoption") {
+        adoption(server, folder.path());
+    } else {
+        drop(server);
+    }
+    if chosen.has("warm") {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut server = Server::start(folder.path(), 64);
+        std::thread::sleep(Duration::from_secs(3));
+        let name = "HTTP image-warm claim to output and exit";
+        creates(&mut server, n, floor, name, Limit::Ratio(4.0));
+    }
+}
+
+/// Groups of figures to take, by the names that the command line gives; all when it gives none.
+struct Chosen(Vec<String>);
+
+impl Chosen {
+    fn from_arguments() -> Self {
+        Self(std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect())
+    }
+
+    fn has(&self, group: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|name| name == group)
+    }
 }
 
 struct Server {
