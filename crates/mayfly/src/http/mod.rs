@@ -4,6 +4,7 @@
 //! in the file of its noun; each noun has its router at its foot. Errors travel as `Fault` and are written
 //! by `shape.rs` in the shape of the path.
 
+mod again;
 mod app;
 mod charts;
 mod code_run;

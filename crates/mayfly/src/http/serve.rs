@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service;
 
+use super::again::Again;
 use super::gate::Peer;
 
 /// Bounds of a listener.
@@ -106,10 +107,10 @@ async fn serve<I, F>(
         match accepted {
             Ok((stream, Some(peer))) => {
                 let connection = connection(stream, peer, router.clone(), limits, stop.clone());
-                connections.spawn(async move {
+                connections.spawn(Again::new(async move {
                     connection.await;
                     drop(slot);
-                });
+                }));
             }
             Ok((_, None)) => {
                 tracing::warn!("a connection of another user was refused on the unix socket");
