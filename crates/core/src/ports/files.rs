@@ -77,5 +77,5 @@ pub trait FileWriter: Send + std::fmt::Debug {
     async fn write(&mut self, bytes: Bytes) -> Result<()>;
 
     /// Puts the file in its place, replacing an earlier one atomically.
-    async fn commit(self: Box<Self>) -> Result<FileInfo>;
+    async fn commit(self: Box<Self>) -> Result<()>;
 }

@@ -215,7 +215,7 @@ impl Upload<'_> {
                 self.paths.insert(index, path);
             }
             Part::File { path, writer } => match writer.commit().await {
-                Ok(_) => self.stored.push(Stored::new(path)),
+                Ok(()) => self.stored.push(Stored::new(path)),
                 Err(error) => self.fail(&path, error.into()),
             },
         }

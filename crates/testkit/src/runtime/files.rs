@@ -128,10 +128,9 @@ impl FileWriter for Writer {
         Ok(())
     }
 
-    async fn commit(self: Box<Self>) -> Result<FileInfo> {
+    async fn commit(self: Box<Self>) -> Result<()> {
         let bytes = self.bytes.freeze();
-        let info = info(&self.path, bytes.len());
         self.machines.lock().get(self.sandbox)?.files.insert(self.path, bytes);
-        Ok(info)
+        Ok(())
     }
 }

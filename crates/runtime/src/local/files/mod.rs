@@ -26,6 +26,7 @@ mod transfer;
 mod upload;
 mod view;
 mod walk;
+mod watch;
 
 use std::sync::Arc;
 
@@ -66,6 +67,17 @@ impl LocalFiles {
         Ok((root, asked))
     }
 
+    async fn small<T: Send + 'static>(
+        &self,
+        sandbox: SandboxId,
+        path: &str,
+        act: impl FnOnce(&View<'_>, &Asked) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
+        let (root, asked) = self.asked(sandbox, path)?;
+        let work = move |view: &View<'_>| act(view, &asked).map_err(|fault| fault.at(&asked.text));
+        self.lanes.small(&root, work).await
+    }
+
     async fn quick<T: Send + 'static>(
         &self,
         sandbox: SandboxId,
@@ -100,11 +112,11 @@ impl Files for LocalFiles {
     }
 
     async fn info(&self, sandbox: SandboxId, path: &str) -> Result<FileInfo> {
-        self.quick(sandbox, path, entry::info).await
+        self.small(sandbox, path, entry::info).await
     }
 
     async fn make_folder(&self, sandbox: SandboxId, path: &str, mode: u32) -> Result<()> {
-        self.quick(sandbox, path, move |view, asked| change::make_folder(view, asked, mode)).await
+        self.small(sandbox, path, move |view, asked| change::make_folder(view, asked, mode)).await
     }
 
     async fn delete(&self, sandbox: SandboxId, path: &str, recursive: bool) -> Result<()> {
@@ -120,7 +132,7 @@ impl Files for LocalFiles {
         let (root, source) = self.asked(sandbox, source)?;
         let destination = parse(destination, &root)?;
         let work = move |view: &View<'_>| change::rename(view, &source, &destination);
-        self.lanes.quick(&root, work).await
+        self.lanes.small(&root, work).await
     }
 
     async fn find(&self, sandbox: SandboxId, path: &str, text: &str) -> Result<Vec<Match>> {
@@ -175,7 +187,7 @@ impl Files for LocalFiles {
         let change = change.clone();
         let act =
             move |view: &View<'_>, asked: &Asked| change::set_permissions(view, asked, &change);
-        self.quick(sandbox, path, act).await
+        self.small(sandbox, path, act).await
     }
 
     async fn read(&self, sandbox: SandboxId, path: &str) -> Result<Box<dyn FileReader>> {

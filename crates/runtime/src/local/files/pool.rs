@@ -167,7 +167,7 @@ fn serve(shared: &Shared, report: &mpsc::SyncSender<std::io::Result<()>>) {
     }
 }
 
-fn not_that_user(error: std::io::Error) -> Error {
+pub(super) fn not_that_user(error: std::io::Error) -> Error {
     Error::internal("a file worker could not take the sandbox user's identity", error)
 }
 

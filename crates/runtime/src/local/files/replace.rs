@@ -23,7 +23,7 @@ pub(super) fn replace(view: &View<'_>, asked: &Asked, from: &str, to: &str) -> R
         return Err(too_large());
     }
     let Some(replaced) = substitute(&text, from.as_bytes(), to.as_bytes())? else { return Ok(()) };
-    let upload = Upload::start(view, &asked.full)?;
+    let upload = Upload::start(view, &asked.full, true)?;
     upload.write(&[Bytes::from(replaced)])?;
     upload.own_like(view, &node.stat)?;
     upload.commit(view).map(drop)

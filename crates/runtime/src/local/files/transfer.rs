@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mayfly_core::file::FileInfo;
 use mayfly_core::ports::files::{FileReader, FileWriter};
 use mayfly_core::{Error, Kind, Result};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::entry::Describer;
 use super::fault::Fault;
 use super::lanes::Lanes;
 use super::path::Asked;
@@ -22,7 +20,10 @@ use super::view::View;
 /// Most bytes of one chunk, and most that a writer holds back.
 const CHUNK: usize = 256 << 10;
 
-/// A plain file being read. The first chunk comes with opening it, so a small file costs one hand-off.
+/// Largest content that is moved on the thread that serves the caller.
+const SMALL: usize = 64 << 10;
+
+/// A plain file being read. A small file's content comes with opening it.
 #[derive(Debug)]
 pub(super) struct Reader {
     lanes: Arc<Lanes>,
@@ -38,11 +39,11 @@ impl Reader {
     pub(super) async fn open(lanes: Arc<Lanes>, root: Arc<Root>, asked: Asked) -> Result<Self> {
         let path = asked.text.clone();
         let (file, size, first) = lanes
-            .quick(&root, move |view| {
+            .small(&root, move |view| {
                 open(view, &asked.full).map_err(|fault| fault.at(&asked.text))
             })
             .await?;
-        Ok(Self { lanes, root, path, file: Arc::new(file), size, given: 0, first: Some(first) })
+        Ok(Self { lanes, root, path, file: Arc::new(file), size, given: 0, first })
     }
 }
 
@@ -73,11 +74,12 @@ impl FileReader for Reader {
     }
 }
 
-fn open(view: &View<'_>, full: &[u8]) -> Result<(OwnedFd, u64, Bytes), Fault> {
+fn open(view: &View<'_>, full: &[u8]) -> Result<(OwnedFd, u64, Option<Bytes>), Fault> {
     let node = view.node(full, OFlags::empty())?;
     let file = view.open_plain(&node)?;
     let size = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
-    let first = read_at(&file, 0, size)?;
+    let is_small = usize::try_from(size).is_ok_and(|size| size <= SMALL);
+    let first = if is_small { Some(read_at(&file, 0, size)?) } else { None };
     Ok((file, size, first))
 }
 
@@ -98,8 +100,8 @@ fn read_at(file: &OwnedFd, offset: u64, left: u64) -> Result<Bytes, Fault> {
     }
 }
 
-/// A file being written. Bytes are held back up to one chunk, so a small file costs one hand-off, at
-/// its commit; its parents are made no earlier.
+/// A file being written. Bytes are held back up to one chunk, so a small file is written at its commit;
+/// its parents are made no earlier.
 #[derive(Debug)]
 pub(super) struct Writer {
     lanes: Arc<Lanes>,
@@ -117,31 +119,37 @@ impl Writer {
         Self { lanes, root, asked, held, held_bytes, upload: None, is_broken: false }
     }
 
-    /// Hands everything held back to a worker, which starts the file if need be and then does `end`.
+    /// Writes everything held back to the file, which is started if need be, and then does `end`.
     async fn flush<T: Send + 'static>(
         &mut self,
+        is_last: bool,
         end: impl FnOnce(&View<'_>, Upload) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T> {
         if self.is_broken {
             let message = format!("`{}` failed to be written before", self.asked.text);
             return Err(Error::new(Kind::Conflict, message));
         }
-        // Until the worker answers: a caller that leaves meanwhile leaves half a file.
+        // Until it is done: a caller that leaves meanwhile leaves half a file.
         self.is_broken = true;
+        let is_small = self.held_bytes <= SMALL;
         self.held_bytes = 0;
         let (held, upload) = (std::mem::take(&mut self.held), self.upload.take());
         let asked = self.asked.clone();
         let work = move |view: &View<'_>| {
             let started = match upload {
                 Some(upload) => Ok(upload),
-                None => Upload::start(view, &asked.full),
+                None => Upload::start(view, &asked.full, is_last),
             };
             started
                 .and_then(|upload| upload.write(&held).map(|()| upload))
                 .and_then(|upload| end(view, upload))
                 .map_err(|fault| fault.at(&asked.text))
         };
-        let done = self.lanes.quick(&self.root, work).await?;
+        let done = if is_small {
+            self.lanes.small(&self.root, work).await?
+        } else {
+            self.lanes.quick(&self.root, work).await?
+        };
         self.is_broken = false;
         Ok(done)
     }
@@ -154,18 +162,13 @@ impl FileWriter for Writer {
         self.held.push(bytes);
         // Many tiny pieces are as costly to hold as a few large ones.
         if self.held_bytes >= CHUNK || self.held.len() >= 1024 {
-            self.upload = Some(self.flush(|_, upload| Ok(upload)).await?);
+            self.upload = Some(self.flush(false, |_, upload| Ok(upload)).await?);
         }
         Ok(())
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<FileInfo> {
-        let (name, path) = (self.asked.name(), self.asked.text.clone());
-        self.flush(move |view, upload| {
-            let stat = upload.commit(view)?;
-            Ok(Describer::new(view).describe(name, path, &stat))
-        })
-        .await
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        self.flush(true, |view, upload| upload.commit(view)).await
     }
 }
 

@@ -4,15 +4,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use rustix::fs::{Access, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{Access, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
 use rustix::path::DecInt;
 
 use super::fault::Fault;
-use super::view::{Place, View, stat_name};
+use super::view::{Node, Place, View, stat_name};
 
 /// Mode of a new file.
 const NEW: u32 = 0o644;
+/// Largest file that is replaced by a swap.
+const SWAPPED: i64 = 1 << 20;
+/// Seconds without a change after which an upload's temporary file was left by a killed server.
+const LEFT: i64 = 600;
 /// Names tried for a temporary link, should others have taken them.
 const NAMES: u32 = 16;
 
@@ -27,7 +31,10 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Checks the destination, makes its parents and a file without a name there.
-    pub(super) fn start(view: &View<'_>, full: &[u8]) -> Result<Self, Fault> {
+    ///
+    /// When all content is at hand (`is_whole`) and replaces a small file, the new one has a name at
+    /// once, which the swap needs anyway, for the short time until then.
+    pub(super) fn start(view: &View<'_>, full: &[u8], is_whole: bool) -> Result<Self, Fault> {
         let place = view.destination(full)?;
         if let Some(stat) = &place.stat {
             match FileType::from_raw_mode(stat.st_mode) {
@@ -38,6 +45,9 @@ impl Upload {
                 FileType::Directory => return Err(Fault::IsFolder),
                 _ => return Err(Fault::NotPlain),
             }
+        }
+        if is_whole && place.stat.as_ref().is_some_and(is_swapped) {
+            return Self::start_named(view, place);
         }
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let folder = &place.folder;
@@ -57,10 +67,10 @@ impl Upload {
 
     fn start_named(view: &View<'_>, place: Place) -> Result<Self, Fault> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL;
-        let (file, name) = with_fresh_name(|name| {
-            view.on(&place.folder.stat, || {
-                rustix::fs::openat(&place.folder.fd, name, flags, Mode::from_raw_mode(NEW))
-            })
+        // Never readable by more than the file it replaces.
+        let mode = Mode::from_raw_mode(final_mode(&place));
+        let (file, name) = with_fresh_name(view, &place, |name| {
+            view.on(&place.folder.stat, || rustix::fs::openat(&place.folder.fd, name, flags, mode))
         })?;
         Ok(Self { place, file, temporary: Some(name) })
     }
@@ -95,8 +105,8 @@ impl Upload {
 
     /// Puts the file in its place. A replaced file's permission bits are kept, without set-id bits, as
     /// an ordinary write would.
-    pub(super) fn commit(mut self, view: &View<'_>) -> Result<Stat, Fault> {
-        let mode = self.place.stat.as_ref().map_or(NEW, |stat| stat.st_mode & 0o777);
+    pub(super) fn commit(mut self, view: &View<'_>) -> Result<(), Fault> {
+        let mode = final_mode(&self.place);
         let made = rustix::fs::fstat(&self.file)?;
         if made.st_mode & 0o7777 != mode {
             view.on(&made, || rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)))?;
@@ -104,30 +114,58 @@ impl Upload {
         if self.place.stat.is_none() && self.temporary.is_none() {
             match self.link(view, &self.place.name) {
                 Err(Fault::Exists) => {}
-                linked => {
-                    linked?;
-                    return Ok(rustix::fs::fstat(&self.file)?);
-                }
+                linked => return linked,
             }
         }
         if self.temporary.is_none() {
-            let ((), name) = with_fresh_name(|name| self.link(view, name))?;
+            let ((), name) = with_fresh_name(view, &self.place, |name| self.link(view, name))?;
             self.temporary = Some(name);
         }
         if let Some(temporary) = &self.temporary {
-            let folder = &self.place.folder;
-            // The name may have become a folder meanwhile, whose error would name a conflict.
-            if stat_name(folder.fd.as_fd(), &self.place.name)?
-                .is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-            {
-                return Err(Fault::IsFolder);
+            let Place { folder, name, .. } = &self.place;
+            if !self.swap(view, temporary)? {
+                // The name may have become a folder meanwhile, whose error would name a conflict.
+                let now = stat_name(folder.fd.as_fd(), name)?;
+                let kind = now.map(|stat| FileType::from_raw_mode(stat.st_mode));
+                if kind == Some(FileType::Directory) {
+                    return Err(Fault::IsFolder);
+                }
+                let rename = || rustix::fs::renameat(&folder.fd, temporary, &folder.fd, name);
+                view.on(&folder.stat, rename)?;
             }
-            view.on(&folder.stat, || {
-                rustix::fs::renameat(&folder.fd, temporary, &folder.fd, &self.place.name)
-            })?;
         }
         self.temporary = None;
-        Ok(rustix::fs::fstat(&self.file)?)
+        Ok(())
+    }
+
+    /// Swaps the file with the one that it replaces, and deletes that one. `false` where only a rename
+    /// does.
+    ///
+    /// Readers see either file whole, as with a rename. But a rename over a file makes btrfs begin to
+    /// write the new content to disk, which takes longer than all the rest.
+    fn swap(&self, view: &View<'_>, temporary: &[u8]) -> Result<bool, Fault> {
+        let Place { folder, name, stat } = &self.place;
+        if !stat.as_ref().is_some_and(is_swapped) {
+            return Ok(false);
+        }
+        let exchange = || {
+            let flags = RenameFlags::EXCHANGE;
+            rustix::fs::renameat_with(&folder.fd, temporary, &folder.fd, name, flags)
+        };
+        match view.on(&folder.stat, exchange) {
+            Err(Fault::Os(Errno::INVAL | Errno::NOENT | Errno::NOSYS)) => return Ok(false),
+            exchanged => exchanged?,
+        }
+        let delete = || rustix::fs::unlinkat(&folder.fd, temporary, AtFlags::empty());
+        match view.on(&folder.stat, delete) {
+            // The name had become a folder's meanwhile.
+            Err(Fault::IsFolder) => {
+                view.on(&folder.stat, exchange)?;
+                Err(Fault::IsFolder)
+            }
+            Err(Fault::Os(Errno::NOENT)) => Ok(true),
+            deleted => deleted.map(|()| true),
+        }
     }
 
     fn link(&self, view: &View<'_>, name: &[u8]) -> Result<(), Fault> {
@@ -154,10 +192,37 @@ impl Drop for Upload {
     }
 }
 
+fn final_mode(place: &Place) -> u32 {
+    place.stat.as_ref().map_or(NEW, |stat| stat.st_mode & 0o777)
+}
+
+/// Whether a file is replaced by a swap. A file of the image is copied up for that, hence the bound.
+fn is_swapped(stat: &Stat) -> bool {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    kind == FileType::RegularFile && stat.st_size <= SWAPPED
+}
+
+/// Makes something under a name that nobody has, beside its destination.
+///
+/// The first name tried is always the same for one destination, so that what a killed server left there
+/// is found by the next upload to it.
 fn with_fresh_name<T>(
+    view: &View<'_>,
+    place: &Place,
     mut make: impl FnMut(&[u8]) -> Result<T, Fault>,
 ) -> Result<(T, Vec<u8>), Fault> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
+    let usual = format!(".mayfly-upload-{:016x}", hash(&place.name)).into_bytes();
+    match make(&usual) {
+        Err(Fault::Exists) => {}
+        made => return Ok((made?, usual)),
+    }
+    if is_left(&place.folder, &usual)? {
+        let folder = &place.folder;
+        // Whoever else deletes it at the same time, or has the name by now, is as good.
+        let _ =
+            view.on(&folder.stat, || rustix::fs::unlinkat(&folder.fd, &usual, AtFlags::empty()));
+    }
     for _ in 0..NAMES {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -168,4 +233,18 @@ fn with_fresh_name<T>(
         }
     }
     Err(Fault::Restless)
+}
+
+/// Whether a name is no file of an upload under way any more.
+fn is_left(folder: &Node, name: &[u8]) -> Result<bool, Fault> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let stat = stat_name(folder.fd.as_fd(), name)?;
+    Ok(stat.is_some_and(|stat| now.tv_sec.saturating_sub(stat.st_ctime) > LEFT))
+}
+
+/// FNV-1a: the same name must give the same number in every version and process.
+fn hash(name: &[u8]) -> u64 {
+    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

@@ -17,7 +17,7 @@ fn mounted(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> 
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f11_a_full_disk_leaves_no_part_of_a_file() {
     let folder = mounted("tmpfs", &[("size", "1m"), ("mode", "755")], MountAttrFlags::empty());
     own(&folder);
@@ -34,7 +34,7 @@ async fn f11_a_full_disk_leaves_no_part_of_a_file() {
     home.put("/small", vec![1; 500 << 10]).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f10_a_read_only_mount_stays_as_it_is() {
     let folder = mounted("tmpfs", &[("mode", "777")], MountAttrFlags::MOUNT_ATTR_RDONLY);
     let home = on(folder, root_user(), TempDir::new().unwrap());
@@ -43,7 +43,7 @@ async fn f10_a_read_only_mount_stays_as_it_is() {
     assert!(home.files.list(home.id, "/", 1).await.unwrap().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_overlay_is_written_replaced_and_moved_in() {
     let place = TempDir::new().unwrap();
     for folder in ["lower/etc", "upper", "desk"] {
@@ -71,7 +71,7 @@ async fn an_overlay_is_written_replaced_and_moved_in() {
     assert_eq!(home.files.list(home.id, "/", 2).await.unwrap().len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f12_many_files_and_a_hostile_pattern_end_soon() {
     let folder = mounted("tmpfs", &[("mode", "755")], MountAttrFlags::empty());
     own(&folder);

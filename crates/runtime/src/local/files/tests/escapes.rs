@@ -7,7 +7,7 @@ use mayfly_core::file::Permissions;
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f1_dots_and_odd_spellings_stay_in_the_root() {
     let home = home();
     home.put("/file", "inside").await.unwrap();
@@ -32,7 +32,7 @@ async fn f1_dots_and_odd_spellings_stay_in_the_root() {
     home.outside_is_untouched();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f2_links_and_chains_lead_nowhere_but_inside() {
     let home = home();
     let away = home.outside("file");
@@ -61,7 +61,7 @@ async fn f2_links_and_chains_lead_nowhere_but_inside() {
     home.outside_is_untouched();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f2_a_circle_of_links_is_refused() {
     let home = home();
     symlink("b", home.host("desk/a")).unwrap();
@@ -75,7 +75,7 @@ async fn f2_a_circle_of_links_is_refused() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f4_writing_to_a_hard_link_leaves_the_other_name_alone() {
     let home = home();
     std::fs::hard_link(home.outside("file"), home.host("desk/hard")).unwrap();
@@ -87,7 +87,7 @@ async fn f4_writing_to_a_hard_link_leaves_the_other_name_alone() {
 }
 
 /// The host's own root stands in for a sandbox's: its /proc, /sys and /dev are the real ones.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f10_kernel_folders_are_left_alone() {
     let home = on(open_path(Path::new("/")), root_user(), TempDir::new().unwrap());
     let name = format!("mayfly-test-{}", std::process::id());

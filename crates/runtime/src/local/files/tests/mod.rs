@@ -106,7 +106,8 @@ impl Home {
     async fn put(&self, path: &str, bytes: impl Into<Bytes>) -> Result<FileInfo> {
         let mut writer = self.files.write(self.id, path).await?;
         writer.write(bytes.into()).await?;
-        writer.commit().await
+        writer.commit().await?;
+        self.files.info(self.id, path).await
     }
 
     async fn get(&self, path: &str) -> Result<Vec<u8>> {

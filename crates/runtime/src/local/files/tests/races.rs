@@ -1,6 +1,6 @@
 //! F3: a folder is swapped for a link to the outside while the file API works on it.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mayfly_core::file::Permissions;
@@ -80,20 +80,20 @@ async fn attack(target: &Path, home: &Home) {
     home.outside_is_untouched();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f3_a_folder_swapped_for_an_absolute_link() {
     let home = home();
     let target = home.outside("");
     attack(&target, &home).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f3_a_folder_swapped_for_a_relative_link() {
     let home = home();
     attack(Path::new("../../outside"), &home).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f3_a_folder_moved_away_during_recursive_delete_spares_the_rest() {
     let home = home();
     home.put("/keep/file", "kept").await.unwrap();
@@ -108,4 +108,38 @@ async fn f3_a_folder_moved_away_during_recursive_delete_spares_the_rest() {
         assert_eq!(home.get("/keep/file").await.unwrap(), b"kept");
     }
     home.outside_is_untouched();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn uploads_to_one_name_at_once_leave_one_of_them_and_nothing_else() {
+    let home = Arc::new(home());
+    home.put("f", "0").await.unwrap();
+    std::fs::set_permissions(home.host("desk/f"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let uploads: Vec<_> = (1..=40_usize)
+        .map(|size| {
+            let home = Arc::clone(&home);
+            tokio::spawn(async move {
+                let content = vec![b'x'; size];
+                home.put("f", content).await.unwrap();
+                let read = home.get("f").await.unwrap();
+                assert!(!read.is_empty() && read.iter().all(|byte| *byte == b'x'), "{read:?}");
+            })
+        })
+        .collect();
+    for upload in uploads {
+        upload.await.unwrap();
+    }
+    let listed = home.files.list(home.id, ".", 1).await.unwrap();
+    let names: Vec<_> = listed.iter().map(|info| (info.name.as_str(), info.mode)).collect();
+    assert_eq!(names, [("f", 0o600)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_taken_temporary_name_is_stepped_over() {
+    let home = home();
+    home.put("f", "old").await.unwrap();
+    std::fs::create_dir(home.host("desk/.mayfly-upload-af63db4c8601ead9")).unwrap();
+    home.put("f", "new").await.unwrap();
+    assert_eq!(home.get("f").await.unwrap(), b"new");
+    assert_eq!(home.files.list(home.id, ".", 1).await.unwrap().len(), 2);
 }
