@@ -1,15 +1,55 @@
-//! Builds the init program as a static binary and leaves it where `local/forkserver.rs` embeds it.
+//! Builds the programs that the runtime embeds, as static binaries: init (see `local/forkserver.rs`) and
+//! the file helper (see `local/files/inside.rs`).
 //!
-//! Cargo cannot build one package of a workspace for another link model, so rustc is called directly.
+//! Cargo cannot build one package of a workspace for another link model. Init has no dependencies, so
+//! rustc is called directly; the file helper has a few, so cargo is, in a target folder of its own.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
     let manifest =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the manifest folder"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets the output folder"));
+    build_init(&manifest, &out);
+    build_files(&manifest, &out);
+}
+
+fn build_files(manifest: &Path, out: &Path) {
+    let package = manifest.join("../files");
+    println!("cargo::rerun-if-changed={}", package.join("src").display());
+    println!("cargo::rerun-if-changed={}", package.join("Cargo.toml").display());
+    let target = env::var("TARGET").expect("cargo sets the target");
+    let folder = out.join("files");
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--offline", "--locked", "--quiet", "--bin=mayfly-files"])
+        .arg("--manifest-path")
+        .arg(package.join("Cargo.toml"))
+        .args(["--target", &target, "--target-dir"])
+        .arg(&folder)
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
+        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            "-Ctarget-feature=+crt-static\u{1f}-Crelocation-model=static",
+        )
+        // The checks of the build around this one are not for this one.
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("CLIPPY_ARGS")
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "the file helper could not be built; a static build needs the package libc6-dev"
+    );
+    let built = folder.join(target).join("release/mayfly-files");
+    std::fs::copy(&built, out.join("mayfly-files")).expect("cargo leaves the program there");
+}
+
+fn build_init(manifest: &Path, out: &Path) {
     let source = manifest.join("../init/src/main.rs");
     println!("cargo::rerun-if-changed={}", manifest.join("../init/src").display());
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());

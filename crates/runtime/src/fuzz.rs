@@ -3,14 +3,14 @@
 //! In no shipped build: compiled for tests and, with the feature `fuzzing`, for the fuzzer, so that private
 //! parsers can stay private. Each body stands beside what it is about.
 
-use crate::local::{files, fuzz, seccomp};
+use crate::local::{fuzz, seccomp};
 
 /// A body: its name and the function.
 pub type Body = (&'static str, fn(&[u8]));
 
 /// Every body.
 pub fn bodies() -> Vec<Body> {
-    [fuzz::BODIES, files::fuzz::BODIES, seccomp::fuzz::BODIES].concat()
+    [fuzz::BODIES, mayfly_files::fuzz::BODIES, seccomp::fuzz::BODIES].concat()
 }
 
 #[cfg(test)]

@@ -18,10 +18,11 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule { name: "mayfly-core", imports: &[], tests: &[] },
     Rule { name: "mayfly-init", imports: &[], tests: &[] },
+    Rule { name: "mayfly-files", imports: &[], tests: &[] },
     Rule { name: "mayfly-store", imports: &["mayfly-core"], tests: &["mayfly-testkit"] },
     Rule {
         name: "mayfly-runtime",
-        imports: &["mayfly-core", "mayfly-init"],
+        imports: &["mayfly-core", "mayfly-init", "mayfly-files"],
         tests: &["mayfly-testkit"],
     },
     Rule { name: "mayfly-engine", imports: &["mayfly-core"], tests: &["mayfly-testkit"] },

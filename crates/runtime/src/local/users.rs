@@ -1,47 +1,15 @@
-//! Accounts of a sandbox, read from the text of its own /etc/passwd and /etc/group, which is hostile.
+//! Who a name or number is, by the sandbox's own /etc/passwd and /etc/group, which are hostile.
 //!
-//! Lines that make no sense are skipped, as C libraries do, and the first of several wins. The caller
-//! bounds the size of both texts.
+//! The first of several lines wins. The caller bounds the size of both texts.
 
 use std::collections::BTreeMap;
-use std::str::from_utf8;
 
 use mayfly_core::{Error, Result};
-
-/// Ids inside a sandbox are below this; its user namespace maps no more.
-pub const IDS: u32 = 65_536;
+use mayfly_files::accounts::id;
+pub use mayfly_files::accounts::{Group, IDS, User, groups, users};
 
 /// Most supplementary groups a user gets; the rest of its memberships is left out.
 const GROUPS: usize = 64;
-
-/// Longest home or shell path that is believed, in bytes.
-const PATH: usize = 4095;
-
-/// One line of /etc/passwd.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// Its name.
-    pub name: String,
-    /// Its id, below [`IDS`].
-    pub uid: u32,
-    /// Its first group, below [`IDS`].
-    pub gid: u32,
-    /// Absolute path of its home; `/` where the file names none.
-    pub home: String,
-    /// Absolute path of its shell; `/bin/sh` where the file names none.
-    pub shell: String,
-}
-
-/// One line of /etc/group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    /// Its name.
-    pub name: String,
-    /// Its id, below [`IDS`].
-    pub gid: u32,
-    /// Names of the users in it, besides those who have it as first group.
-    pub members: Vec<String>,
-}
 
 /// Who a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,60 +131,6 @@ impl Accounts {
         ids.truncate(GROUPS);
         ids
     }
-}
-
-/// The users of an /etc/passwd, in its order.
-pub fn users(passwd: &[u8]) -> impl Iterator<Item = User> + '_ {
-    lines(passwd).filter_map(|line| {
-        let [name, _, uid, gid, _, home, shell] = fields(line)?;
-        let path = |text: &str, instead: &str| {
-            let sound = text.starts_with('/') && text.len() <= PATH;
-            if sound { text.to_owned() } else { instead.to_owned() }
-        };
-        Some(User {
-            name: account_name(name)?,
-            uid: id(uid)?,
-            gid: id(gid)?,
-            home: path(home, "/"),
-            shell: path(shell, "/bin/sh"),
-        })
-    })
-}
-
-/// The groups of an /etc/group, in its order.
-pub fn groups(group: &[u8]) -> impl Iterator<Item = Group> + '_ {
-    lines(group).filter_map(|line| {
-        let [name, _, gid, members] = fields(line)?;
-        let members = members.split(',').filter_map(account_name).collect();
-        Some(Group { name: account_name(name)?, gid: id(gid)?, members })
-    })
-}
-
-fn lines(text: &[u8]) -> impl Iterator<Item = &str> {
-    text.split(|byte| *byte == b'\n').filter_map(|line| from_utf8(line).ok())
-}
-
-fn fields<const COUNT: usize>(line: &str) -> Option<[&str; COUNT]> {
-    let mut fields = line.split(':');
-    let mut array = [""; COUNT];
-    for field in &mut array {
-        *field = fields.next()?;
-    }
-    fields.next().is_none().then_some(array)
-}
-
-/// Names may be anything printable, but not the `+` and `-` lines of old network directories.
-fn account_name(text: &str) -> Option<String> {
-    let sound = !text.is_empty()
-        && text.len() <= 256
-        && !text.starts_with(['+', '-', '#'])
-        && !text.contains(|sign: char| sign.is_control() || sign.is_whitespace());
-    sound.then(|| text.to_owned())
-}
-
-fn id(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|id| digits && *id < IDS)
 }
 
 fn missing(what: &str, wanted: &str, file: &str) -> Error {

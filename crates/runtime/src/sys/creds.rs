@@ -1,39 +1,17 @@
 //! Who one thread is: user, groups and capabilities, changed for that thread alone, for good
 //! ([`Worker`]) or while one piece of work runs ([`lend`]).
 //!
-//! The C library's functions change every thread of a process; these are the bare system calls, which
-//! change only the caller. The real and saved user stay those of the server, so that nobody inside a
-//! sandbox may signal or trace the thread.
+//! The real and saved user stay those of the server, so that nobody inside a sandbox may signal or trace
+//! the thread.
 
 use std::cell::OnceCell;
 use std::io;
 use std::marker::PhantomData;
 
+use mayfly_files::{Identity, POWERS, SWITCH};
 use rustix::fs::Mode;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
-
-/// What root inside a sandbox may do to files there; nobody else gets any.
-const POWERS: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::FSETID);
-
-/// What switching from one user to the next needs; effective only during the switch.
-const SWITCH: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
-
-/// A user as the host numbers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    /// Host id that files are made and checked with.
-    pub(crate) uid: u32,
-    /// Host id of the main group.
-    pub(crate) gid: u32,
-    /// Host ids of the other groups.
-    pub(crate) groups: Vec<u32>,
-    /// Whether it has the four powers over files that root inside has.
-    pub(crate) powers: bool,
-}
 
 /// The calling thread's identity. Stays on its thread, which it has changed for good.
 #[derive(Debug)]
@@ -50,7 +28,12 @@ impl Worker {
         // memory and descriptors stay shared, so no assumption of safe code changes.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }?;
         rustix::process::umask(Mode::empty());
-        set_effective(CapabilitySet::empty())?;
+        let sets = CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: POWERS | SWITCH,
+            inheritable: CapabilitySet::empty(),
+        };
+        rustix::thread::set_capabilities(None, sets)?;
         Ok(Self { current: None, thread_bound: PhantomData })
     }
 
@@ -61,21 +44,7 @@ impl Worker {
             return Ok(());
         }
         self.current = None;
-        let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-        let groups: Vec<Gid> = identity.groups.iter().map(|group| Gid::from_raw(*group)).collect();
-        set_effective(SWITCH)?;
-        rustix::thread::set_thread_groups(&groups)?;
-        rustix::thread::set_thread_res_gid(None, gid, None)?;
-        rustix::thread::set_thread_res_uid(None, uid, None)?;
-        let powers = if identity.powers { POWERS } else { CapabilitySet::empty() };
-        set_effective(powers)?;
-        let seen = rustix::thread::capabilities(None)?.effective;
-        let is_that = rustix::process::geteuid() == uid && rustix::process::getegid() == gid;
-        if !is_that || seen != powers {
-            return Err(io::Error::other(
-                "the thread's user or capabilities are not those just set",
-            ));
-        }
+        mayfly_files::assume(identity)?;
         self.current = Some(identity.clone());
         Ok(())
     }
@@ -182,28 +151,6 @@ impl Drop for Loan<'_> {
     }
 }
 
-/// Runs `act` without the four powers, then takes them again.
-///
-/// For files that belong to nobody inside the sandbox: root inside has no power over them, but the
-/// host's capabilities would.
-pub(crate) fn without_powers<T>(act: impl FnOnce() -> T) -> io::Result<T> {
-    let with = rustix::thread::capabilities(None)?;
-    let without = CapabilitySets { effective: CapabilitySet::empty(), ..with };
-    rustix::thread::set_capabilities(None, without)?;
-    let done = act();
-    rustix::thread::set_capabilities(None, with)?;
-    Ok(done)
-}
-
-fn set_effective(effective: CapabilitySet) -> io::Result<()> {
-    let sets = CapabilitySets {
-        effective,
-        permitted: POWERS | SWITCH,
-        inheritable: CapabilitySet::empty(),
-    };
-    Ok(rustix::thread::set_capabilities(None, sets)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,8 +203,6 @@ mod tests {
             let root = Identity { uid: 100_000, gid: 100_000, groups: vec![], powers: true };
             lend(&root, || {
                 assert_eq!(status("CapEff:"), "000000000000001b");
-                assert_eq!(without_powers(|| status("CapEff:")).unwrap(), "0000000000000000");
-                assert_eq!(status("CapEff:"), "000000000000001b");
             })
             .unwrap();
             assert_eq!(all_of_status(), before);
@@ -278,9 +223,6 @@ mod tests {
             let root = Identity { uid: 100_000, gid: 100_000, groups: vec![], powers: true };
             worker.assume(&root).unwrap();
             // CHOWN 0, DAC_OVERRIDE 1, FOWNER 3, FSETID 4.
-            assert_eq!(status("CapEff:"), "000000000000001b");
-            let inner = without_powers(|| status("CapEff:")).unwrap();
-            assert_eq!(inner, "0000000000000000");
             assert_eq!(status("CapEff:"), "000000000000001b");
             let user = Identity { uid: 200_001, gid: 200_001, groups: vec![], powers: false };
             worker.assume(&user).unwrap();

@@ -8,13 +8,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use mayfly_core::{Error, Result};
+use mayfly_files::{Root, View};
 use rustix::fs::{Mode, OFlags};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 use super::pool::{Pool, not_that_user};
-use super::root::Root;
-use super::view::View;
 use super::watch::Watch;
 use crate::sys::creds;
 
@@ -93,13 +92,14 @@ impl Lanes {
         self.quick.run(root.identity(), self.prepared(root, &self.quick, work)).await
     }
 
-    /// Runs a call that may last, after the sandbox's earlier ones.
+    /// Runs a call that may last, after the sandbox's earlier ones, which `calls` counts.
     pub(super) async fn long<T: Send + 'static>(
         &self,
         root: &Arc<Root>,
+        calls: &Arc<Semaphore>,
         work: impl FnOnce(&View<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let turn = Arc::clone(&root.long_calls).acquire_owned().await;
+        let turn = Arc::clone(calls).acquire_owned().await;
         let turn = turn.map_err(|closed| Error::internal("file calls have ended", closed))?;
         let work = self.prepared(root, &self.long, work);
         // The turn ends with the work, also when the caller has left.

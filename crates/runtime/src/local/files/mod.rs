@@ -1,31 +1,18 @@
 //! The files of a running sandbox, reached from the host.
 //!
-//! Every call runs on a worker thread that has taken the host identity of the sandbox's user
-//! (`sys::creds`) and looks paths up with the kernel's in-root lookup from a descriptor of the
-//! sandbox's root. What was found is held by descriptor and its type checked before it is opened, so
-//! neither links, renames nor odd files lead a call out of the sandbox or make it wait.
+//! What the calls do stands in the crate `files`. Here is where they run: on threads of a server that is
+//! root, each taking the host identity of the sandbox's user for one call (`sys::creds`), or in helper
+//! processes inside the sandbox's user namespace, for a server that is not.
 
-mod change;
-mod delete;
-mod entry;
-mod fault;
-mod find;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzz;
-mod glob;
+mod inside;
 mod lanes;
-mod list;
-mod names;
-mod path;
 mod pool;
-mod replace;
 mod root;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod transfer;
-mod upload;
-mod view;
-mod walk;
+mod translate;
 mod watch;
 
 use std::sync::Arc;
@@ -34,121 +21,154 @@ use async_trait::async_trait;
 use mayfly_core::file::{FileInfo, Match, Permissions, Replaced};
 use mayfly_core::id::SandboxId;
 use mayfly_core::ports::files::{FileReader, FileWriter, Files};
-use mayfly_core::{Error, Result};
+use mayfly_core::{Error, Kind, Result};
+use mayfly_files::{Answer, Call, Change};
 
-use fault::Fault;
-use glob::Glob;
+use inside::Made;
 use lanes::Lanes;
-use path::Asked;
-pub use root::{Root, Roots, UserIds};
+pub use mayfly_files::UserIds;
+use root::Way;
+pub use root::{Root, Roots};
+use threads::Threads;
 use transfer::{Reader, Writer};
-use view::View;
-
-/// Most files of one replace call.
-const REPLACED: usize = 1000;
 
 /// The file API of the sandboxes on this host.
 #[derive(Debug)]
 pub struct LocalFiles {
     roots: Arc<dyn Roots>,
-    lanes: Arc<Lanes>,
+    calls: Arc<Calls>,
 }
 
 impl LocalFiles {
-    /// Starts the worker threads. [`mayfly_core::Kind::Unavailable`] when the server may not take the
-    /// identity of sandbox users, which needs root.
+    /// For a server that is root, whose sandboxes are [`Root::new`]; starts the worker threads.
+    /// [`mayfly_core::Kind::Unavailable`] when the server may not take the identity of sandbox users.
     pub fn start(roots: Arc<dyn Roots>) -> Result<Self> {
-        Ok(Self { roots, lanes: Arc::new(Lanes::start()?) })
+        Ok(Self { roots, calls: Arc::new(Calls::new(Some(Lanes::start()?))) })
     }
 
-    fn asked(&self, sandbox: SandboxId, path: &str) -> Result<(Arc<Root>, Asked)> {
+    /// For a server that is an ordinary user, whose sandboxes are [`Root::joined`].
+    pub fn unprivileged(roots: Arc<dyn Roots>) -> Self {
+        Self { roots, calls: Arc::new(Calls::new(None)) }
+    }
+
+    async fn make(&self, sandbox: SandboxId, call: Call) -> Result<Answer> {
         let root = self.roots.root(sandbox)?;
-        let asked = parse(path, &root)?;
-        Ok((root, asked))
+        match self.calls.make(&root, call).await? {
+            Made::Answer(answer) => Ok(answer),
+            Made::Kept(_) => Err(out_of_order()),
+        }
     }
 
-    async fn small<T: Send + 'static>(
-        &self,
-        sandbox: SandboxId,
-        path: &str,
-        act: impl FnOnce(&View<'_>, &Asked) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T> {
-        let (root, asked) = self.asked(sandbox, path)?;
-        let work = move |view: &View<'_>| act(view, &asked).map_err(|fault| fault.at(&asked.text));
-        self.lanes.small(&root, work).await
+    /// A call that answers nothing.
+    async fn done(&self, sandbox: SandboxId, call: Call) -> Result<()> {
+        match self.make(sandbox, call).await? {
+            Answer::Done => Ok(()),
+            _ => Err(out_of_order()),
+        }
+    }
+}
+
+/// Makes calls where each sandbox's are made.
+#[derive(Debug)]
+struct Calls {
+    /// Of a server that is root.
+    lanes: Option<Lanes>,
+    /// Of one that is not.
+    threads: Threads,
+}
+
+impl Calls {
+    fn new(lanes: Option<Lanes>) -> Self {
+        Self { lanes, threads: Threads::default() }
     }
 
-    async fn quick<T: Send + 'static>(
-        &self,
-        sandbox: SandboxId,
-        path: &str,
-        act: impl FnOnce(&View<'_>, &Asked) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T> {
-        let (root, asked) = self.asked(sandbox, path)?;
-        let work = move |view: &View<'_>| act(view, &asked).map_err(|fault| fault.at(&asked.text));
-        self.lanes.quick(&root, work).await
+    fn lanes(&self) -> Result<&Lanes> {
+        self.lanes.as_ref().ok_or_else(|| {
+            Error::new(Kind::Unavailable, "this server may not work on files as sandbox users")
+                .with_hint("run the server as root")
+        })
     }
 
-    async fn long<T: Send + 'static>(
-        &self,
-        sandbox: SandboxId,
-        path: &str,
-        act: impl FnOnce(&View<'_>, &Asked) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T> {
-        let (root, asked) = self.asked(sandbox, path)?;
-        let work = move |view: &View<'_>| act(view, &asked).map_err(|fault| fault.at(&asked.text));
-        self.lanes.long(&root, work).await
+    async fn make(&self, root: &Root, call: Call) -> Result<Made> {
+        let here = match &root.way {
+            Way::Here(here) => here,
+            Way::Inside(helpers) => return helpers.make(call, &self.threads).await,
+        };
+        let lanes = self.lanes()?;
+        let (is_small, is_long) = (call.is_small(), call.is_long());
+        let work = move |view: &mayfly_files::View<'_>| call.make(view).map_err(translate::error);
+        let answer = if is_small {
+            lanes.small(here, work).await
+        } else if is_long {
+            lanes.long(here, &root.long_calls, work).await
+        } else {
+            lanes.quick(here, work).await
+        };
+        answer.map(Made::Answer)
     }
+
+    /// Runs what waits for a disk, on a descriptor that is open already.
+    async fn off_loop<T: Send + 'static>(
+        &self,
+        root: &Root,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match &root.way {
+            Way::Here(here) => self.lanes()?.quick(here, |_| work()).await,
+            Way::Inside(_) => self.threads.quick.run(work).await,
+        }
+    }
+}
+
+fn out_of_order() -> Error {
+    Error::new(Kind::Internal, "a file call got the answer of another")
 }
 
 #[async_trait]
 impl Files for LocalFiles {
     async fn list(&self, sandbox: SandboxId, path: &str, depth: u32) -> Result<Vec<FileInfo>> {
-        match depth {
-            0 => Err(Error::invalid("depth is 0; expected at least 1")),
-            1 => self.quick(sandbox, path, |view, asked| list::list(view, asked, 1)).await,
-            _ => self.long(sandbox, path, move |view, asked| list::list(view, asked, depth)).await,
+        match self.make(sandbox, Call::List { path: path.to_owned(), depth }).await? {
+            Answer::Entries(entries) => Ok(entries.into_iter().map(translate::info).collect()),
+            _ => Err(out_of_order()),
         }
     }
 
     async fn info(&self, sandbox: SandboxId, path: &str) -> Result<FileInfo> {
-        self.small(sandbox, path, entry::info).await
+        match self.make(sandbox, Call::Info { path: path.to_owned() }).await? {
+            Answer::Entries(mut entries) => {
+                entries.pop().map(translate::info).ok_or_else(out_of_order)
+            }
+            _ => Err(out_of_order()),
+        }
     }
 
     async fn make_folder(&self, sandbox: SandboxId, path: &str, mode: u32) -> Result<()> {
-        self.small(sandbox, path, move |view, asked| change::make_folder(view, asked, mode)).await
+        self.done(sandbox, Call::MakeFolder { path: path.to_owned(), mode }).await
     }
 
     async fn delete(&self, sandbox: SandboxId, path: &str, recursive: bool) -> Result<()> {
-        let act = move |view: &View<'_>, asked: &Asked| delete::delete(view, asked, recursive);
-        if recursive {
-            self.long(sandbox, path, act).await
-        } else {
-            self.quick(sandbox, path, act).await
-        }
+        self.done(sandbox, Call::Delete { path: path.to_owned(), recursive }).await
     }
 
     async fn rename(&self, sandbox: SandboxId, source: &str, destination: &str) -> Result<()> {
-        let (root, source) = self.asked(sandbox, source)?;
-        let destination = parse(destination, &root)?;
-        let work = move |view: &View<'_>| change::rename(view, &source, &destination);
-        self.lanes.small(&root, work).await
+        let (source, destination) = (source.to_owned(), destination.to_owned());
+        self.done(sandbox, Call::Rename { source, destination }).await
     }
 
     async fn find(&self, sandbox: SandboxId, path: &str, text: &str) -> Result<Vec<Match>> {
-        if text.is_empty() || text.len() > find::TEXT {
-            let most = find::TEXT;
-            return Err(Error::invalid(format!("the text to find must have 1 to {most} bytes")));
+        let (path, text) = (path.to_owned(), text.to_owned());
+        match self.make(sandbox, Call::Find { path, text }).await? {
+            Answer::Matches(matches) => Ok(matches.into_iter().map(translate::found).collect()),
+            _ => Err(out_of_order()),
         }
-        let text = text.to_owned();
-        self.long(sandbox, path, move |view, asked| find::find(view, asked, &text)).await
     }
 
     async fn search(&self, sandbox: SandboxId, path: &str, glob: &str) -> Result<Vec<String>> {
-        let glob = Glob::parse(glob).ok_or_else(|| {
-            Error::invalid(format!("the pattern must have 1 to {} bytes", glob::MOST))
-        })?;
-        self.long(sandbox, path, move |view, asked| list::search(view, asked, &glob)).await
+        let (path, pattern) = (path.to_owned(), glob.to_owned());
+        match self.make(sandbox, Call::Search { path, pattern }).await? {
+            Answer::Paths(paths) => Ok(paths),
+            _ => Err(out_of_order()),
+        }
     }
 
     async fn replace(
@@ -158,24 +178,11 @@ impl Files for LocalFiles {
         from: &str,
         to: &str,
     ) -> Result<Vec<Replaced>> {
-        if from.is_empty() {
-            return Err(Error::invalid("the text to replace is empty"));
-        }
-        if files.len() > REPLACED {
-            return Err(Error::invalid(format!("more than {REPLACED} files in one call")));
-        }
-        let root = self.roots.root(sandbox)?;
         let (files, from, to) = (files.to_vec(), from.to_owned(), to.to_owned());
-        let work = move |view: &View<'_>| {
-            let replaced = files.into_iter().map(|file| {
-                let done = parse(&file, view.root).and_then(|asked| {
-                    replace::replace(view, &asked, &from, &to).map_err(|fault| fault.at(&file))
-                });
-                Replaced { error: done.err().map(|error| error.to_string()), file }
-            });
-            Ok(replaced.collect())
-        };
-        self.lanes.long(&root, work).await
+        match self.make(sandbox, Call::Replace { files, from, to }).await? {
+            Answer::Replaced(each) => Ok(each.into_iter().map(translate::replaced).collect()),
+            _ => Err(out_of_order()),
+        }
     }
 
     async fn set_permissions(
@@ -184,23 +191,18 @@ impl Files for LocalFiles {
         path: &str,
         change: &Permissions,
     ) -> Result<()> {
-        let change = change.clone();
-        let act =
-            move |view: &View<'_>, asked: &Asked| change::set_permissions(view, asked, &change);
-        self.small(sandbox, path, act).await
+        let Permissions { owner, group, mode } = change.clone();
+        let change = Change { owner, group, mode };
+        self.done(sandbox, Call::Change { path: path.to_owned(), change }).await
     }
 
     async fn read(&self, sandbox: SandboxId, path: &str) -> Result<Box<dyn FileReader>> {
-        let (root, asked) = self.asked(sandbox, path)?;
-        Ok(Box::new(Reader::open(Arc::clone(&self.lanes), root, asked).await?))
+        let root = self.roots.root(sandbox)?;
+        Ok(Box::new(Reader::open(Arc::clone(&self.calls), root, path.to_owned()).await?))
     }
 
     async fn write(&self, sandbox: SandboxId, path: &str) -> Result<Box<dyn FileWriter>> {
-        let (root, asked) = self.asked(sandbox, path)?;
-        Ok(Box::new(Writer::new(Arc::clone(&self.lanes), root, asked)))
+        let root = self.roots.root(sandbox)?;
+        Ok(Box::new(Writer::new(Arc::clone(&self.calls), root, path)?))
     }
-}
-
-fn parse(path: &str, root: &Root) -> Result<Asked> {
-    Asked::parse(path, &root.workdir).map_err(|fault| fault.at(path))
 }

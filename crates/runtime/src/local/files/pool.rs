@@ -7,9 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use mayfly_core::{Error, Kind, Result};
+use mayfly_files::Identity;
 use tokio::sync::oneshot;
 
-use crate::sys::creds::{Identity, Worker};
+use crate::sys::creds::Worker;
 
 /// Pieces of work that may wait; more are refused.
 const QUEUE: usize = 1024;

@@ -7,43 +7,40 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use mayfly_core::ports::files::{FileReader, FileWriter};
 use mayfly_core::{Error, Kind, Result};
-use rustix::fs::OFlags;
-use rustix::io::Errno;
+use mayfly_files::{Answer, CHUNK, Call, Content, SMALL, Upload, View};
 
-use super::fault::Fault;
-use super::lanes::Lanes;
-use super::path::Asked;
-use super::root::Root;
-use super::upload::Upload;
-use super::view::View;
-
-/// Most bytes of one chunk, and most that a writer holds back.
-const CHUNK: usize = 256 << 10;
-
-/// Largest content that is moved on the thread that serves the caller.
-const SMALL: usize = 64 << 10;
+use super::inside::{Kept, Made};
+use super::root::{Root, Way};
+use super::{Calls, out_of_order, translate};
 
 /// A plain file being read. A small file's content comes with opening it.
 #[derive(Debug)]
 pub(super) struct Reader {
-    lanes: Arc<Lanes>,
+    calls: Arc<Calls>,
     root: Arc<Root>,
     path: String,
-    file: Arc<OwnedFd>,
     size: u64,
     given: u64,
-    first: Option<Bytes>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Whole(Bytes),
+    File(Arc<OwnedFd>),
 }
 
 impl Reader {
-    pub(super) async fn open(lanes: Arc<Lanes>, root: Arc<Root>, asked: Asked) -> Result<Self> {
-        let path = asked.text.clone();
-        let (file, size, first) = lanes
-            .small(&root, move |view| {
-                open(view, &asked.full).map_err(|fault| fault.at(&asked.text))
-            })
-            .await?;
-        Ok(Self { lanes, root, path, file: Arc::new(file), size, given: 0, first })
+    pub(super) async fn open(calls: Arc<Calls>, root: Arc<Root>, path: String) -> Result<Self> {
+        let opened = calls.make(&root, Call::Open { path: path.clone() }).await?;
+        let Made::Answer(Answer::Opened(size, content)) = opened else {
+            return Err(out_of_order());
+        };
+        let source = match content {
+            Content::Whole(bytes) => Source::Whole(bytes.into()),
+            Content::File(file) => Source::File(Arc::new(file)),
+        };
+        Ok(Self { calls, root, path, size, given: 0, source })
     }
 }
 
@@ -55,103 +52,102 @@ impl FileReader for Reader {
 
     async fn next(&mut self) -> Result<Bytes> {
         let left = self.size - self.given;
-        let chunk = match self.first.take() {
-            Some(first) => first,
-            None if left == 0 => return Ok(Bytes::new()),
-            None => {
-                let (file, path, offset) = (Arc::clone(&self.file), self.path.clone(), self.given);
-                let read = move |_: &View<'_>| {
-                    read_at(&file, offset, left).map_err(|fault| fault.at(&path))
+        if left == 0 {
+            return Ok(Bytes::new());
+        }
+        let chunk = match &mut self.source {
+            Source::Whole(bytes) => std::mem::take(bytes),
+            Source::File(file) => {
+                let (file, path, offset) = (Arc::clone(file), self.path.clone(), self.given);
+                let read = move || {
+                    mayfly_files::read_at(&*file, offset, left, &path).map_err(translate::error)
                 };
-                self.lanes.quick(&self.root, read).await?
+                self.calls.off_loop(&self.root, read).await?.into()
             }
         };
-        if chunk.is_empty() && left > 0 {
-            return Err(Fault::Shrank.at(&self.path));
-        }
         self.given += chunk.len() as u64;
         Ok(chunk)
     }
 }
 
-fn open(view: &View<'_>, full: &[u8]) -> Result<(OwnedFd, u64, Option<Bytes>), Fault> {
-    let node = view.node(full, OFlags::empty())?;
-    let file = view.open_plain(&node)?;
-    let size = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
-    let is_small = usize::try_from(size).is_ok_and(|size| size <= SMALL);
-    let first = if is_small { Some(read_at(&file, 0, size)?) } else { None };
-    Ok((file, size, first))
-}
-
-fn read_at(file: &OwnedFd, offset: u64, left: u64) -> Result<Bytes, Fault> {
-    let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-    if want == 0 {
-        return Ok(Bytes::new());
-    }
-    let mut chunk = vec![0; want];
-    loop {
-        match rustix::io::pread(file, &mut chunk[..], offset) {
-            Err(Errno::INTR) => {}
-            got => {
-                chunk.truncate(got?);
-                return Ok(chunk.into());
-            }
-        }
-    }
+/// A file that was started.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// By a thread of this server.
+    Here(Box<Upload>),
+    /// By a helper.
+    Kept(Kept),
 }
 
 /// A file being written. Bytes are held back up to one chunk, so a small file is written at its commit;
 /// its parents are made no earlier.
 #[derive(Debug)]
 pub(super) struct Writer {
-    lanes: Arc<Lanes>,
+    calls: Arc<Calls>,
     root: Arc<Root>,
-    asked: Asked,
+    path: String,
     held: Vec<Bytes>,
     held_bytes: usize,
-    upload: Option<Upload>,
+    pending: Option<Pending>,
     is_broken: bool,
 }
 
 impl Writer {
-    pub(super) fn new(lanes: Arc<Lanes>, root: Arc<Root>, asked: Asked) -> Self {
-        let (held, held_bytes) = (Vec::new(), 0);
-        Self { lanes, root, asked, held, held_bytes, upload: None, is_broken: false }
+    pub(super) fn new(calls: Arc<Calls>, root: Arc<Root>, path: &str) -> Result<Self> {
+        mayfly_files::check_path(path).map_err(translate::error)?;
+        let (path, held, held_bytes) = (path.to_owned(), Vec::new(), 0);
+        Ok(Self { calls, root, path, held, held_bytes, pending: None, is_broken: false })
     }
 
-    /// Writes everything held back to the file, which is started if need be, and then does `end`.
-    async fn flush<T: Send + 'static>(
-        &mut self,
-        is_last: bool,
-        end: impl FnOnce(&View<'_>, Upload) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T> {
+    /// Starts the file if need be and appends everything held back.
+    async fn flush(&mut self) -> Result<Pending> {
+        let (held, path) = (std::mem::take(&mut self.held), self.path.clone());
+        self.held_bytes = 0;
+        let pending = match self.pending.take() {
+            Some(pending) => pending,
+            None => match self.calls.make(&self.root, Call::Start { path: path.clone() }).await? {
+                Made::Answer(Answer::Started(upload)) => Pending::Here(upload),
+                Made::Kept(kept) => Pending::Kept(kept),
+                Made::Answer(_) => return Err(out_of_order()),
+            },
+        };
+        match (pending, &self.root.way) {
+            (pending, _) if held.is_empty() => Ok(pending),
+            (Pending::Here(upload), Way::Here(here)) => {
+                let append = move |_: &View<'_>| {
+                    upload.append(&held, &path).map_err(translate::error)?;
+                    Ok(Pending::Here(upload))
+                };
+                self.calls.lanes()?.quick(here, append).await
+            }
+            (Pending::Kept(kept), _) => {
+                let file = kept.file();
+                let append =
+                    move || mayfly_files::append(&*file, &held, &path).map_err(translate::error);
+                self.calls.off_loop(&self.root, append).await?;
+                Ok(Pending::Kept(kept))
+            }
+            (Pending::Here(_), Way::Inside(_)) => Err(out_of_order()),
+        }
+    }
+
+    /// Refuses after a failure, and until what follows is done: a caller that leaves meanwhile leaves half
+    /// a file.
+    fn begin(&mut self) -> Result<()> {
         if self.is_broken {
-            let message = format!("`{}` failed to be written before", self.asked.text);
+            let message = format!("`{}` failed to be written before", self.path);
             return Err(Error::new(Kind::Conflict, message));
         }
-        // Until it is done: a caller that leaves meanwhile leaves half a file.
         self.is_broken = true;
-        let is_small = self.held_bytes <= SMALL;
-        self.held_bytes = 0;
-        let (held, upload) = (std::mem::take(&mut self.held), self.upload.take());
-        let asked = self.asked.clone();
-        let work = move |view: &View<'_>| {
-            let started = match upload {
-                Some(upload) => Ok(upload),
-                None => Upload::start(view, &asked.full, is_last),
-            };
-            started
-                .and_then(|upload| upload.write(&held).map(|()| upload))
-                .and_then(|upload| end(view, upload))
-                .map_err(|fault| fault.at(&asked.text))
-        };
-        let done = if is_small {
-            self.lanes.small(&self.root, work).await?
-        } else {
-            self.lanes.quick(&self.root, work).await?
-        };
-        self.is_broken = false;
-        Ok(done)
+        Ok(())
+    }
+
+    async fn put(&mut self) -> Result<()> {
+        let call = Call::Put { path: self.path.clone(), content: self.held.concat() };
+        match self.calls.make(&self.root, call).await? {
+            Made::Answer(Answer::Done) => Ok(()),
+            _ => Err(out_of_order()),
+        }
     }
 }
 
@@ -162,20 +158,39 @@ impl FileWriter for Writer {
         self.held.push(bytes);
         // Many tiny pieces are as costly to hold as a few large ones.
         if self.held_bytes >= CHUNK || self.held.len() >= 1024 {
-            self.upload = Some(self.flush(false, |_, upload| Ok(upload)).await?);
+            self.begin()?;
+            self.pending = Some(self.flush().await?);
+            self.is_broken = false;
         }
         Ok(())
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {
-        self.flush(true, |view, upload| upload.commit(view)).await
+        self.begin()?;
+        if self.pending.is_none() && self.held_bytes <= SMALL {
+            return self.put().await;
+        }
+        let pending = self.flush().await?;
+        match (pending, &self.root.way) {
+            (Pending::Here(upload), Way::Here(here)) => {
+                let path = self.path.clone();
+                let finish =
+                    move |view: &View<'_>| upload.finish(view, &path).map_err(translate::error);
+                self.calls.lanes()?.quick(here, finish).await
+            }
+            (Pending::Kept(kept), _) => kept.finish(&self.path).await,
+            (Pending::Here(_), Way::Inside(_)) => Err(out_of_order()),
+        }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Some(upload) = self.upload.take() {
-            self.lanes.discard(&self.root, upload);
+        if let (Some(Pending::Here(upload)), Way::Here(here)) =
+            (self.pending.take(), &self.root.way)
+            && let Ok(lanes) = self.calls.lanes()
+        {
+            lanes.discard(here, upload);
         }
     }
 }

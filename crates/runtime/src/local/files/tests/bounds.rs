@@ -17,8 +17,7 @@ fn mounted(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> 
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f11_a_full_disk_leaves_no_part_of_a_file() {
+pub(super) async fn f11_a_full_disk_leaves_no_part_of_a_file() {
     let folder = mounted("tmpfs", &[("size", "1m"), ("mode", "755")], MountAttrFlags::empty());
     own(&folder);
     let home = on(folder, root_user(), TempDir::new().unwrap());
@@ -34,8 +33,7 @@ async fn f11_a_full_disk_leaves_no_part_of_a_file() {
     home.put("/small", vec![1; 500 << 10]).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f10_a_read_only_mount_stays_as_it_is() {
+pub(super) async fn f10_a_read_only_mount_stays_as_it_is() {
     let folder = mounted("tmpfs", &[("mode", "777")], MountAttrFlags::MOUNT_ATTR_RDONLY);
     let home = on(folder, root_user(), TempDir::new().unwrap());
     assert_eq!(kind(home.put("/f", "x").await), Kind::Denied);
@@ -43,8 +41,7 @@ async fn f10_a_read_only_mount_stays_as_it_is() {
     assert!(home.files.list(home.id, "/", 1).await.unwrap().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_overlay_is_written_replaced_and_moved_in() {
+pub(super) async fn an_overlay_is_written_replaced_and_moved_in() {
     let place = TempDir::new().unwrap();
     for folder in ["lower/etc", "upper", "desk"] {
         std::fs::create_dir_all(place.path().join(folder)).unwrap();
@@ -71,8 +68,7 @@ async fn an_overlay_is_written_replaced_and_moved_in() {
     assert_eq!(home.files.list(home.id, "/", 2).await.unwrap().len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f12_many_files_and_a_hostile_pattern_end_soon() {
+pub(super) async fn f12_many_files_and_a_hostile_pattern_end_soon() {
     let folder = mounted("tmpfs", &[("mode", "755")], MountAttrFlags::empty());
     own(&folder);
     let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder));

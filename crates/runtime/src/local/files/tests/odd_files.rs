@@ -10,8 +10,7 @@ use rustix::fs::{CWD, FileType};
 
 use super::*;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f5_pipes_sockets_and_devices_never_hang() {
+pub(super) async fn f5_pipes_sockets_and_devices_never_hang() {
     let home = home();
     let make = |name: &str, kind, device| {
         rustix::fs::mknodat(CWD, home.host(name), kind, Mode::from_raw_mode(0o666), device)
@@ -34,8 +33,7 @@ async fn f5_pipes_sockets_and_devices_never_hang() {
     soon(home.files.delete(home.id, "/desk", true)).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f5_a_pipe_as_passwd_is_passed_over() {
+pub(super) async fn f5_a_pipe_as_passwd_is_passed_over() {
     let home = home();
     std::fs::create_dir(home.host("etc")).unwrap();
     let pipe = home.host("etc/passwd");
@@ -43,8 +41,7 @@ async fn f5_a_pipe_as_passwd_is_passed_over() {
     assert_eq!(soon(home.put("f", "x")).await.unwrap().owner, "0");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f8_every_name_the_kernel_takes_makes_a_round_trip() {
+pub(super) async fn f8_every_name_the_kernel_takes_makes_a_round_trip() {
     let home = home();
     let long = "n".repeat(255);
     for name in
@@ -61,8 +58,7 @@ async fn f8_every_name_the_kernel_takes_makes_a_round_trip() {
     assert!(listed.iter().any(|info| info.name == "\u{fffd}\u{fffd}"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f8_a_tree_deeper_than_any_path_is_listed_in_part_and_deleted() {
+pub(super) async fn f8_a_tree_deeper_than_any_path_is_listed_in_part_and_deleted() {
     let home = home();
     home.files.make_folder(home.id, "deep", 0o755).await.unwrap();
     let mut at = open_path(&home.host("desk/deep"));
@@ -79,8 +75,7 @@ async fn f8_a_tree_deeper_than_any_path_is_listed_in_part_and_deleted() {
     assert!(!home.host("desk/deep").exists());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f9_a_file_that_grows_gives_its_first_size() {
+pub(super) async fn f9_a_file_that_grows_gives_its_first_size() {
     let home = home();
     home.put("f", vec![b'a'; 300_000]).await.unwrap();
     let mut reader = home.files.read(home.id, "f").await.unwrap();
@@ -96,8 +91,7 @@ async fn f9_a_file_that_grows_gives_its_first_size() {
     assert_eq!((length as u64, reader.size()), (300_000, 300_000));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f9_a_file_that_shrinks_is_an_error_and_a_deleted_one_is_read_on() {
+pub(super) async fn f9_a_file_that_shrinks_is_an_error_and_a_deleted_one_is_read_on() {
     let home = home();
     home.put("f", vec![b'a'; 600_000]).await.unwrap();
     let mut reader = home.files.read(home.id, "f").await.unwrap();
@@ -117,8 +111,7 @@ async fn f9_a_file_that_shrinks_is_an_error_and_a_deleted_one_is_read_on() {
     assert!(reader.next().await.unwrap().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f9_a_folder_that_takes_the_name_meanwhile_wins() {
+pub(super) async fn f9_a_folder_that_takes_the_name_meanwhile_wins() {
     let home = home();
     let mut writer = home.files.write(home.id, "f").await.unwrap();
     writer.write(vec![0; 1 << 20].into()).await.unwrap();

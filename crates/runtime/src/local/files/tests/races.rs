@@ -80,21 +80,18 @@ async fn attack(target: &Path, home: &Home) {
     home.outside_is_untouched();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f3_a_folder_swapped_for_an_absolute_link() {
+pub(super) async fn f3_a_folder_swapped_for_an_absolute_link() {
     let home = home();
     let target = home.outside("");
     attack(&target, &home).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f3_a_folder_swapped_for_a_relative_link() {
+pub(super) async fn f3_a_folder_swapped_for_a_relative_link() {
     let home = home();
     attack(Path::new("../../outside"), &home).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f3_a_folder_moved_away_during_recursive_delete_spares_the_rest() {
+pub(super) async fn f3_a_folder_moved_away_during_recursive_delete_spares_the_rest() {
     let home = home();
     home.put("/keep/file", "kept").await.unwrap();
     for _ in 0..rounds() / 10 {
@@ -110,8 +107,7 @@ async fn f3_a_folder_moved_away_during_recursive_delete_spares_the_rest() {
     home.outside_is_untouched();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn uploads_to_one_name_at_once_leave_one_of_them_and_nothing_else() {
+pub(super) async fn uploads_to_one_name_at_once_leave_one_of_them_and_nothing_else() {
     let home = Arc::new(home());
     home.put("f", "0").await.unwrap();
     std::fs::set_permissions(home.host("desk/f"), std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -134,8 +130,7 @@ async fn uploads_to_one_name_at_once_leave_one_of_them_and_nothing_else() {
     assert_eq!(names, [("f", 0o600)]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_taken_temporary_name_is_stepped_over() {
+pub(super) async fn a_taken_temporary_name_is_stepped_over() {
     let home = home();
     home.put("f", "old").await.unwrap();
     std::fs::create_dir(home.host("desk/.mayfly-upload-af63db4c8601ead9")).unwrap();

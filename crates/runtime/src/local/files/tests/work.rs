@@ -7,8 +7,7 @@ use mayfly_core::file::{FileKind, Permissions};
 
 use super::*;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_written_is_read_back_byte_for_byte() {
+pub(super) async fn a_file_written_is_read_back_byte_for_byte() {
     let home = home();
     for size in [0, 1, 4096, 256 << 10, (256 << 10) + 1, 3_000_000] {
         let bytes: Vec<u8> = (0..size).map(|at: usize| u8::try_from(at % 251).unwrap()).collect();
@@ -24,8 +23,7 @@ async fn a_file_written_is_read_back_byte_for_byte() {
     assert_eq!((parent.uid(), parent.mode() & 0o7777), (BASE, 0o755));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pieces_of_any_size_arrive_in_order() {
+pub(super) async fn pieces_of_any_size_arrive_in_order() {
     let home = home();
     let mut writer = home.files.write(home.id, "f").await.unwrap();
     let mut expected = Vec::new();
@@ -39,8 +37,7 @@ async fn pieces_of_any_size_arrive_in_order() {
     assert_eq!(home.get("f").await.unwrap(), expected);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replacing_keeps_the_mode_and_never_shows_half() {
+pub(super) async fn replacing_keeps_the_mode_and_never_shows_half() {
     let home = home();
     home.put("f", "old").await.unwrap();
     std::fs::set_permissions(home.host("desk/f"), PermissionsExt::from_mode(0o4750)).unwrap();
@@ -52,8 +49,7 @@ async fn replacing_keeps_the_mode_and_never_shows_half() {
     assert_eq!(std::fs::read_dir(home.host("desk")).unwrap().count(), 1, "no litter");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_abandoned_upload_leaves_nothing() {
+pub(super) async fn an_abandoned_upload_leaves_nothing() {
     let home = home();
     let mut writer = home.files.write(home.id, "f").await.unwrap();
     writer.write(vec![1; 1 << 20].into()).await.unwrap();
@@ -63,8 +59,7 @@ async fn an_abandoned_upload_leaves_nothing() {
     assert_eq!(names.len(), 1, "{names:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists_sorted_with_depth_and_names_of_owners() {
+pub(super) async fn lists_sorted_with_depth_and_names_of_owners() {
     let home = home();
     home.put("/etc/passwd", "root:x:0:0::/:/\nann:x:1000:1000::/:/\n").await.unwrap();
     home.put("/etc/group", "root:x:0:\nstaff:x:1000:\n").await.unwrap();
@@ -100,8 +95,7 @@ async fn lists_sorted_with_depth_and_names_of_owners() {
     assert_eq!(kind(home.files.list(home.id, "a", 1).await), Kind::Invalid);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn makes_folders_with_their_mode_and_moves_without_replacing() {
+pub(super) async fn makes_folders_with_their_mode_and_moves_without_replacing() {
     let home = home();
     home.files.make_folder(home.id, "x/y/../z", 0o1777).await.unwrap();
     assert!(home.host("desk/x/y").is_dir());
@@ -121,8 +115,7 @@ async fn makes_folders_with_their_mode_and_moves_without_replacing() {
     assert_eq!(kind(home.files.rename(home.id, "x", "x/z/in").await), Kind::Invalid);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deletes_files_and_whole_trees() {
+pub(super) async fn deletes_files_and_whole_trees() {
     let home = home();
     home.put("t/a/b/c", "1").await.unwrap();
     home.put("t/d", "1").await.unwrap();
@@ -137,8 +130,7 @@ async fn deletes_files_and_whole_trees() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn finds_searches_and_replaces_text() {
+pub(super) async fn finds_searches_and_replaces_text() {
     let home = home();
     home.put("s/a.txt", "one\ntwo needle\nthree").await.unwrap();
     home.put("s/in/b.txt", "needle needle\r\n").await.unwrap();
@@ -164,8 +156,7 @@ async fn finds_searches_and_replaces_text() {
     assert!(!home.host("desk/s/none").exists());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn owner_group_and_mode_change_with_mapped_ids() {
+pub(super) async fn owner_group_and_mode_change_with_mapped_ids() {
     let home = home();
     home.put("/etc/passwd", "ann:x:1000:1000::/:/\n").await.unwrap();
     home.put("f", "x").await.unwrap();
@@ -189,8 +180,7 @@ async fn owner_group_and_mode_change_with_mapped_ids() {
     assert_eq!(home.host("desk/f").metadata().unwrap().uid(), BASE + 1000);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ordinary_user_has_only_its_own_rights() {
+pub(super) async fn an_ordinary_user_has_only_its_own_rights() {
     let home = home_of(plain_user());
     home.put("mine", "1").await.unwrap();
     assert_eq!(home.host("desk/mine").metadata().unwrap().uid(), BASE + 1000);
@@ -215,8 +205,7 @@ async fn an_ordinary_user_has_only_its_own_rights() {
     assert_eq!(kind(home.files.make_folder(home.id, "/new", 0o755).await), Kind::Denied);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn root_inside_has_no_power_over_what_is_the_hosts() {
+pub(super) async fn root_inside_has_no_power_over_what_is_the_hosts() {
     let home = home();
     std::fs::create_dir(home.host("hosts")).unwrap();
     std::fs::write(home.host("hosts/secret"), "s").unwrap();

@@ -1,15 +1,15 @@
 //! A file that appears under its name only when it is complete.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use rustix::fs::{Access, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
 use rustix::path::DecInt;
 
-use super::fault::Fault;
-use super::view::{Node, Place, View, stat_name};
+use crate::fault::Fault;
+use crate::refusal::Refusal;
+use crate::view::{Node, Place, View, stat_name};
 
 /// Mode of a new file.
 const NEW: u32 = 0o644;
@@ -23,7 +23,7 @@ const NAMES: u32 = 16;
 /// Content on its way, in the folder of its destination. Where the file system can, it has no name, so
 /// that a killed server leaves nothing; dropped, it is gone.
 #[derive(Debug)]
-pub(super) struct Upload {
+pub struct Upload {
     place: Place,
     file: OwnedFd,
     temporary: Option<Vec<u8>>,
@@ -34,7 +34,7 @@ impl Upload {
     ///
     /// When all content is at hand (`is_whole`) and replaces a small file, the new one has a name at
     /// once, which the swap needs anyway, for the short time until then.
-    pub(super) fn start(view: &View<'_>, full: &[u8], is_whole: bool) -> Result<Self, Fault> {
+    pub(crate) fn start(view: &View<'_>, full: &[u8], is_whole: bool) -> Result<Self, Fault> {
         let place = view.destination(full)?;
         if let Some(stat) = &place.stat {
             match FileType::from_raw_mode(stat.st_mode) {
@@ -75,24 +75,27 @@ impl Upload {
         Ok(Self { place, file, temporary: Some(name) })
     }
 
-    /// Appends; all or an error.
-    pub(super) fn write(&self, chunks: &[Bytes]) -> Result<(), Fault> {
-        for chunk in chunks {
-            let mut rest = chunk.as_ref();
-            while !rest.is_empty() {
-                match rustix::io::write(&self.file, rest) {
-                    Ok(0) => return Err(Errno::IO.into()),
-                    Ok(written) => rest = &rest[written..],
-                    Err(Errno::INTR) => {}
-                    Err(other) => return Err(other.into()),
-                }
-            }
-        }
-        Ok(())
+    /// Appends; all or an error, which names the path given here.
+    pub fn append(&self, chunks: &[impl AsRef<[u8]>], path: &str) -> Result<(), Refusal> {
+        self.write(chunks).map_err(|fault| fault.at(path))
+    }
+
+    /// Puts the file in its place; an error names the path given here.
+    pub fn finish(self, view: &View<'_>, path: &str) -> Result<(), Refusal> {
+        self.commit(view).map_err(|fault| fault.at(path))
+    }
+
+    /// The file that the content goes to.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    pub(crate) fn write(&self, chunks: &[impl AsRef<[u8]>]) -> Result<(), Fault> {
+        write_all(&self.file, chunks)
     }
 
     /// Gives the new file the owner of another.
-    pub(super) fn own_like(&self, view: &View<'_>, other: &Stat) -> Result<(), Fault> {
+    pub(crate) fn own_like(&self, view: &View<'_>, other: &Stat) -> Result<(), Fault> {
         let mine = rustix::fs::fstat(&self.file)?;
         if (mine.st_uid, mine.st_gid) == (other.st_uid, other.st_gid) {
             return Ok(());
@@ -105,7 +108,7 @@ impl Upload {
 
     /// Puts the file in its place. A replaced file's permission bits are kept, without set-id bits, as
     /// an ordinary write would.
-    pub(super) fn commit(mut self, view: &View<'_>) -> Result<(), Fault> {
+    pub(crate) fn commit(mut self, view: &View<'_>) -> Result<(), Fault> {
         let mode = final_mode(&self.place);
         let made = rustix::fs::fstat(&self.file)?;
         if made.st_mode & 0o7777 != mode {
@@ -190,6 +193,26 @@ impl Drop for Upload {
             let _ = rustix::fs::unlinkat(&self.place.folder.fd, name, AtFlags::empty());
         }
     }
+}
+
+/// Appends to a file; all or an error, which names the path given here.
+pub fn append(file: impl AsFd, chunks: &[impl AsRef<[u8]>], path: &str) -> Result<(), Refusal> {
+    write_all(file, chunks).map_err(|fault| fault.at(path))
+}
+
+fn write_all(file: impl AsFd, chunks: &[impl AsRef<[u8]>]) -> Result<(), Fault> {
+    for chunk in chunks {
+        let mut rest = chunk.as_ref();
+        while !rest.is_empty() {
+            match rustix::io::write(&file, rest) {
+                Ok(0) => return Err(Errno::IO.into()),
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::INTR) => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn final_mode(place: &Place) -> u32 {

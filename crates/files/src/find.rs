@@ -2,15 +2,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use mayfly_core::file::Match;
 use memchr::memchr;
 use memchr::memmem::Finder;
 use rustix::fs::{FileType, OFlags};
 
-use super::fault::Fault;
-use super::path::Asked;
-use super::view::{View, below, holds_files};
-use super::walk::walk;
+use crate::call::Match;
+use crate::fault::Fault;
+use crate::path::Asked;
+use crate::view::{View, below, holds_files};
+use crate::walk::walk;
 
 /// Most matching lines in one answer.
 const MOST: usize = 10_000;
@@ -21,10 +21,10 @@ const SNIFF: usize = 8 << 10;
 /// Most bytes shown of a line.
 const LINE: usize = 4 << 10;
 /// Longest text to look for.
-pub(super) const TEXT: usize = 4 << 10;
+pub(crate) const TEXT: usize = 4 << 10;
 
 /// Matching lines of a file, or of all plain text files below a folder, sorted by path and line.
-pub(super) fn find(view: &View<'_>, asked: &Asked, text: &str) -> Result<Vec<Match>, Fault> {
+pub(crate) fn find(view: &View<'_>, asked: &Asked, text: &str) -> Result<Vec<Match>, Fault> {
     let start = view.node(&asked.full, OFlags::empty())?;
     let finder = Finder::new(text.as_bytes());
     let mut found = Vec::new();

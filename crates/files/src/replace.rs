@@ -1,20 +1,19 @@
 //! Replaces a literal text in a file.
 
-use bytes::Bytes;
 use memchr::memmem::Finder;
 use rustix::fs::OFlags;
 
-use super::fault::Fault;
-use super::path::Asked;
-use super::upload::Upload;
-use super::view::{View, read_up_to};
+use crate::fault::Fault;
+use crate::path::Asked;
+use crate::upload::Upload;
+use crate::view::{View, read_up_to};
 
 /// Largest file, before and after.
 const LARGEST: usize = 16 << 20;
 
 /// Replaces every occurrence; the file changes at once or not at all and keeps its owner and
 /// permission bits. Without an occurrence it is not touched.
-pub(super) fn replace(view: &View<'_>, asked: &Asked, from: &str, to: &str) -> Result<(), Fault> {
+pub(crate) fn replace(view: &View<'_>, asked: &Asked, from: &str, to: &str) -> Result<(), Fault> {
     view.check()?;
     let node = view.node(&asked.full, OFlags::empty())?;
     let file = view.open_plain(&node)?;
@@ -24,7 +23,7 @@ pub(super) fn replace(view: &View<'_>, asked: &Asked, from: &str, to: &str) -> R
     }
     let Some(replaced) = substitute(&text, from.as_bytes(), to.as_bytes())? else { return Ok(()) };
     let upload = Upload::start(view, &asked.full, true)?;
-    upload.write(&[Bytes::from(replaced)])?;
+    upload.write(&[replaced])?;
     upload.own_like(view, &node.stat)?;
     upload.commit(view).map(drop)
 }

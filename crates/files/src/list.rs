@@ -1,14 +1,14 @@
 //! Entries of a folder, and entries below it by name.
 
-use mayfly_core::file::FileInfo;
 use rustix::fs::OFlags;
 
-use super::entry::Describer;
-use super::fault::Fault;
-use super::glob::Glob;
-use super::path::Asked;
-use super::view::View;
-use super::walk::walk;
+use crate::call::Info;
+use crate::entry::Describer;
+use crate::fault::Fault;
+use crate::glob::Glob;
+use crate::path::Asked;
+use crate::view::View;
+use crate::walk::walk;
 
 /// Most entries in one answer.
 const MOST: usize = 100_000;
@@ -34,7 +34,7 @@ impl Budget {
 }
 
 /// Entries of a folder, `depth` levels down, each folder's content sorted by name and right after it.
-pub(super) fn list(view: &View<'_>, asked: &Asked, depth: u32) -> Result<Vec<FileInfo>, Fault> {
+pub(crate) fn list(view: &View<'_>, asked: &Asked, depth: u32) -> Result<Vec<Info>, Fault> {
     let start = view.node(&asked.full, OFlags::empty())?;
     let describer = Describer::new(view);
     let mut found = Vec::new();
@@ -51,7 +51,7 @@ pub(super) fn list(view: &View<'_>, asked: &Asked, depth: u32) -> Result<Vec<Fil
 }
 
 /// Paths of everything below a folder whose name matches, sorted.
-pub(super) fn search(view: &View<'_>, asked: &Asked, glob: &Glob) -> Result<Vec<String>, Fault> {
+pub(crate) fn search(view: &View<'_>, asked: &Asked, glob: &Glob) -> Result<Vec<String>, Fault> {
     let start = view.node(&asked.full, OFlags::empty())?;
     let mut found = Vec::new();
     let mut budget = Budget::default();

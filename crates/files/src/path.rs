@@ -1,28 +1,29 @@
 //! Paths as callers write them: what can be one, and where a relative one begins.
 
-use super::fault::Fault;
+use crate::fault::Fault;
+use crate::refusal::Refusal;
 
 /// Longest path the kernel takes, without its end mark.
-pub(super) const MAX_PATH: usize = 4095;
+pub(crate) const MAX_PATH: usize = 4095;
 /// Longest name of one entry.
-pub(super) const MAX_NAME: usize = 255;
+pub(crate) const MAX_NAME: usize = 255;
 
 /// A path of the sandbox, and the same as the caller wrote it.
 ///
 /// Whether it leads out of the sandbox is not decided here, by its text, but by the kernel's lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// What the caller wrote; shown in errors and answers.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Absolute inside the sandbox, otherwise byte for byte as asked.
-    pub(super) full: Vec<u8>,
+    pub(crate) full: Vec<u8>,
 }
 
 impl Asked {
     /// Checks a path and makes it absolute. `workdir` is absolute.
     ///
     /// Backslash, `%2e`, `~` and newline are ordinary bytes of a name.
-    pub(super) fn parse(text: &str, workdir: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(text: &str, workdir: &str) -> Result<Self, Fault> {
         if text.is_empty() {
             return Err(Fault::BadPath("a path is needed, but this one is empty"));
         }
@@ -44,7 +45,7 @@ impl Asked {
     }
 
     /// The path as asked for, joined with a path below it.
-    pub(super) fn join(&self, below: &[u8]) -> String {
+    pub(crate) fn join(&self, below: &[u8]) -> String {
         let below = String::from_utf8_lossy(below);
         match self.text.trim_end_matches('/') {
             "" => format!("/{below}"),
@@ -53,7 +54,7 @@ impl Asked {
     }
 
     /// The last part, for display; `/` for the root.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let text = self.text.trim_end_matches('/');
         match text.rsplit('/').next() {
             None | Some("") => "/".to_owned(),
@@ -62,10 +63,15 @@ impl Asked {
     }
 }
 
+/// Refuses what cannot be a path, before anything is done.
+pub fn check_path(path: &str) -> Result<(), Refusal> {
+    Asked::parse(path, "/").map(drop).map_err(|fault| fault.at(path))
+}
+
 /// Folder and last name of a path; `None` when the last part is no name (`/`, `.` or `..`).
 ///
 /// The folder part is left as it is: the kernel walks it, links and `..` included.
-pub(super) fn split(full: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split(full: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = full.iter().rposition(|byte| *byte != b'/')? + 1;
     let full = &full[..end];
     let start = full.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);

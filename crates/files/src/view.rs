@@ -8,10 +8,10 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use rustix::path::DecInt;
 
-use super::fault::Fault;
-use super::path::{MAX_PATH, split};
-use super::root::Root;
-use crate::sys::creds;
+use crate::fault::Fault;
+use crate::identity;
+use crate::path::{MAX_PATH, split};
+use crate::root::Root;
 
 /// Lookups repeated when something is renamed meanwhile, before giving up.
 const RETRIES: u32 = 128;
@@ -41,43 +41,47 @@ const TMPFS: u64 = 0x0102_1994;
 /// Something found in the sandbox, held by descriptor (`O_PATH`): it stays that thing whatever is
 /// renamed.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) fd: OwnedFd,
-    pub(super) stat: Stat,
+pub(crate) struct Node {
+    pub(crate) fd: OwnedFd,
+    pub(crate) stat: Stat,
 }
 
 impl Node {
-    pub(super) fn new(fd: OwnedFd) -> Result<Self, Fault> {
+    pub(crate) fn new(fd: OwnedFd) -> Result<Self, Fault> {
         let stat = rustix::fs::fstat(&fd)?;
         Ok(Self { fd, stat })
     }
 
-    pub(super) fn kind(&self) -> FileType {
+    pub(crate) fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 }
 
 /// A name in a folder; the name may not exist.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) folder: Node,
-    pub(super) name: Vec<u8>,
+pub(crate) struct Place {
+    pub(crate) folder: Node,
+    pub(crate) name: Vec<u8>,
     /// What the name is now, links not followed.
-    pub(super) stat: Option<Stat>,
+    pub(crate) stat: Option<Stat>,
 }
 
 /// The sandbox as one call sees it, on a thread that has its user's identity.
 #[derive(Debug)]
-pub(super) struct View<'a> {
-    pub(super) root: &'a Root,
-    pub(super) descriptors: BorrowedFd<'a>,
-    pub(super) deadline: Instant,
-    pub(super) stopping: &'a AtomicBool,
+pub struct View<'a> {
+    /// The sandbox.
+    pub root: &'a Root,
+    /// The process's own `/proc/self/fd`: the kernel's way to open again what is held by descriptor.
+    pub descriptors: BorrowedFd<'a>,
+    /// When the call must have ended.
+    pub deadline: Instant,
+    /// Set when the process is ending.
+    pub stopping: &'a AtomicBool,
 }
 
 impl View<'_> {
     /// Fails when the call has lasted too long or the server is ending; asked in every long loop.
-    pub(super) fn check(&self) -> Result<(), Fault> {
+    pub(crate) fn check(&self) -> Result<(), Fault> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(Fault::Stopping);
         }
@@ -87,7 +91,7 @@ impl View<'_> {
     /// Does `act` on something with this owner: with root's powers only where root inside has them.
     ///
     /// The thread's capabilities count for all owners, those of root inside only for the sandbox's ids.
-    pub(super) fn on<T>(
+    pub(crate) fn on<T>(
         &self,
         owner: &Stat,
         act: impl FnOnce() -> rustix::io::Result<T>,
@@ -96,7 +100,7 @@ impl View<'_> {
     }
 
     /// Does `act` on several things, with powers only if root inside has them over each.
-    pub(super) fn on_all<T>(
+    pub(crate) fn on_all<T>(
         &self,
         owners: &[&Stat],
         act: impl FnOnce() -> rustix::io::Result<T>,
@@ -105,11 +109,11 @@ impl View<'_> {
         if self.root.user.uid != 0 || owners.iter().all(ours) {
             return Ok(act()?);
         }
-        Ok(creds::without_powers(act)??)
+        Ok(identity::without_powers(act)??)
     }
 
     /// Looks up an absolute path inside; the last link is followed unless `flags` has `NOFOLLOW`.
-    pub(super) fn node(&self, full: &[u8], flags: OFlags) -> Result<Node, Fault> {
+    pub(crate) fn node(&self, full: &[u8], flags: OFlags) -> Result<Node, Fault> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         Node::new(lookup(self.root.folder.as_fd(), full, flags, resolve)?)
     }
@@ -123,7 +127,7 @@ impl View<'_> {
     }
 
     /// Opens a plain file to read it.
-    pub(super) fn open_plain(&self, node: &Node) -> Result<OwnedFd, Fault> {
+    pub(crate) fn open_plain(&self, node: &Node) -> Result<OwnedFd, Fault> {
         match node.kind() {
             FileType::RegularFile => {}
             FileType::Directory => return Err(Fault::IsFolder),
@@ -136,7 +140,7 @@ impl View<'_> {
     }
 
     /// Opens a folder to read its entries.
-    pub(super) fn open_folder(&self, node: &Node) -> Result<OwnedFd, Fault> {
+    pub(crate) fn open_folder(&self, node: &Node) -> Result<OwnedFd, Fault> {
         if node.kind() != FileType::Directory {
             return Err(Fault::NotFolder);
         }
@@ -144,7 +148,7 @@ impl View<'_> {
     }
 
     /// Folder and name that a path ends in; the folder must exist.
-    pub(super) fn place(&self, full: &[u8]) -> Result<Place, Fault> {
+    pub(crate) fn place(&self, full: &[u8]) -> Result<Place, Fault> {
         let (folder, name) = split(full).ok_or(Fault::NoName)?;
         let folder = self.node(folder, OFlags::DIRECTORY)?;
         let stat = stat_name(folder.fd.as_fd(), name)?;
@@ -153,7 +157,7 @@ impl View<'_> {
 
     /// Where writing to a path ends up: links at its end are followed inside the root, also to a name
     /// that does not exist yet; missing parents are made.
-    pub(super) fn destination(&self, full: &[u8]) -> Result<Place, Fault> {
+    pub(crate) fn destination(&self, full: &[u8]) -> Result<Place, Fault> {
         let mut full = full.to_vec();
         if full.ends_with(b"/") {
             return Err(Fault::IsFolder);
@@ -184,7 +188,7 @@ impl View<'_> {
     }
 
     /// Makes a folder and its parents (0755); gives the last one. Existing ones are fine.
-    pub(super) fn make_folders(&self, full: &[u8], mode: u32) -> Result<Node, Fault> {
+    pub(crate) fn make_folders(&self, full: &[u8], mode: u32) -> Result<Node, Fault> {
         let mut at = self.node(b"/", OFlags::DIRECTORY)?;
         let mut end = 0;
         let trimmed = full.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
@@ -218,7 +222,7 @@ impl View<'_> {
     }
 
     /// Refuses to change anything in folders that are not for files: kernel file systems, and /dev.
-    pub(super) fn require_files(&self, node: &Node) -> Result<(), Fault> {
+    pub(crate) fn require_files(&self, node: &Node) -> Result<(), Fault> {
         let magic = magic(node.fd.as_fd())?;
         if !HOLD_FILES.contains(&magic) {
             return Err(Fault::KernelFolder);
@@ -235,14 +239,14 @@ impl View<'_> {
 }
 
 /// Looks up a path below a folder, without links anywhere in it.
-pub(super) fn below(folder: BorrowedFd<'_>, path: &[u8]) -> Result<Node, Fault> {
+pub(crate) fn below(folder: BorrowedFd<'_>, path: &[u8]) -> Result<Node, Fault> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let path = if path.is_empty() { b".".as_slice() } else { path };
     Node::new(lookup(folder, path, OFlags::NOFOLLOW, resolve)?)
 }
 
 /// All of a file, cut at `most` bytes.
-pub(super) fn read_up_to(file: &OwnedFd, most: u64) -> Result<Vec<u8>, Fault> {
+pub(crate) fn read_up_to(file: &OwnedFd, most: u64) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     let file = std::fs::File::from(file.try_clone()?);
     std::io::Read::read_to_end(&mut std::io::Read::take(file, most), &mut bytes)?;
@@ -250,12 +254,12 @@ pub(super) fn read_up_to(file: &OwnedFd, most: u64) -> Result<Vec<u8>, Fault> {
 }
 
 /// Whether a file system holds files, rather than faces of the kernel.
-pub(super) fn holds_files(fd: BorrowedFd<'_>) -> Result<bool, Fault> {
+pub(crate) fn holds_files(fd: BorrowedFd<'_>) -> Result<bool, Fault> {
     Ok(HOLD_FILES.contains(&magic(fd)?))
 }
 
 /// What a name in a folder is, links not followed; `None` when there is nothing.
-pub(super) fn stat_name(folder: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>, Fault> {
+pub(crate) fn stat_name(folder: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>, Fault> {
     match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),

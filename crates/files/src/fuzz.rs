@@ -1,15 +1,25 @@
-//! Fuzz bodies of the file API: paths and patterns of callers, account files of sandboxes.
+//! Fuzz bodies of the file calls: paths and patterns of callers, account files of sandboxes, and what goes
+//! over the socket.
+//!
+//! In no shipped build: compiled for tests and, with the feature `fuzzing`, for the fuzzer.
 
-use super::fault::Fault;
-use super::glob::{Glob, MOST};
-use super::names::Table;
-use super::path::{Asked, MAX_NAME, MAX_PATH, split};
+use crate::fault::Fault;
+use crate::glob::{Glob, MOST};
+use crate::names::Table;
+use crate::path::{Asked, MAX_NAME, MAX_PATH, split};
+use crate::wire::{self, Request};
 
 /// A body: its name and the function.
-type Body = (&'static str, fn(&[u8]));
+pub type Body = (&'static str, fn(&[u8]));
 
-pub(crate) const BODIES: &[Body] =
-    &[("path", path), ("glob", glob), ("account_names", account_names)];
+/// Every body.
+pub const BODIES: &[Body] = &[
+    ("path", path),
+    ("glob", glob),
+    ("account_names", account_names),
+    ("file_request", file_request),
+    ("file_reply", file_reply),
+];
 
 /// A path is refused for one of three reasons, or kept byte for byte below the root; its last name is one.
 fn path(bytes: &[u8]) {
@@ -70,7 +80,7 @@ fn glob(bytes: &[u8]) {
 
 /// Names shown for ids are never empty and never more than their file's field; numbers stand for themselves.
 fn account_names(bytes: &[u8]) {
-    let table = Table::parse(bytes);
+    let table = Table::users(bytes);
     let text = String::from_utf8_lossy(bytes);
     for line in text.lines() {
         let name = line.split(':').next().unwrap_or_default();
@@ -80,4 +90,23 @@ fn account_names(bytes: &[u8]) {
         assert!(table.id(&shown).is_some(), "a shown name is unknown");
     }
     assert_eq!(table.id("not in any file of ours?"), None);
+}
+
+/// A request that is read is written the same again; no part of one is taken for whole.
+fn file_request(bytes: &[u8]) {
+    let Some(request) = Request::decode(bytes) else { return };
+    assert_eq!(request.encode(), bytes, "{request:?}");
+    assert_eq!(
+        Request::decode(&bytes[..bytes.len() - 1]),
+        None,
+        "a cut request is taken for whole"
+    );
+}
+
+/// The same of a reply that comes without a descriptor.
+fn file_reply(bytes: &[u8]) {
+    let Some(reply) = wire::decode(bytes, Vec::new()) else { return };
+    let (again, descriptor) = wire::encode(&reply);
+    assert!(descriptor.is_none(), "a descriptor from nowhere");
+    assert_eq!(again, bytes, "{reply:?}");
 }

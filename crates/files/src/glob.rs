@@ -1,7 +1,7 @@
 //! Shell patterns for one name: `*`, `?`, `[a-z]`, `[!a-z]`, and backslash before a literal character.
 
 /// Longest pattern, bytes. With names of at most 255 it bounds a match to some 10^5 steps.
-pub(super) const MOST: usize = 1024;
+pub(crate) const MOST: usize = 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -26,12 +26,12 @@ impl Part {
 
 /// A pattern, read once.
 #[derive(Clone, Debug)]
-pub(super) struct Glob(Vec<Part>);
+pub(crate) struct Glob(Vec<Part>);
 
 impl Glob {
     /// Reads a pattern; a `[` that is never closed is an ordinary character. `None` when it is longer
     /// than [`MOST`] or empty.
-    pub(super) fn parse(pattern: &str) -> Option<Self> {
+    pub(crate) fn parse(pattern: &str) -> Option<Self> {
         if pattern.is_empty() || pattern.len() > MOST {
             return None;
         }
@@ -62,7 +62,7 @@ impl Glob {
     }
 
     /// Whether the whole name fits. Only the last `*` is ever tried again: no pattern explodes.
-    pub(super) fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         let mut rest = name.chars();
         let mut part = 0;
         let mut again: Option<(usize, std::str::Chars<'_>)> = None;
@@ -93,7 +93,7 @@ impl Glob {
 
     /// The same without cleverness, in time and space of pattern times name: the oracle of the fuzz body.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn matches_by_trying_all(&self, name: &str) -> bool {
+    pub(crate) fn matches_by_trying_all(&self, name: &str) -> bool {
         let mut reached = vec![false; self.0.len() + 1];
         reached[0] = true;
         let through_stars = |reached: &mut Vec<bool>| {

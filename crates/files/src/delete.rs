@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, OFlags, RawDir, ResolveFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use super::fault::Fault;
-use super::path::Asked;
-use super::view::{Node, View, below, stat_name};
+use crate::fault::Fault;
+use crate::path::Asked;
+use crate::view::{Node, View, below, stat_name};
 
 /// Names of folders remembered at once, over all levels; the rest is read again later.
 const REMEMBERED: usize = 100_000;
@@ -16,7 +16,7 @@ const REMEMBERED: usize = 100_000;
 const DEEPEST: usize = 1_000_000;
 
 /// Deletes what a path names; a link itself, never what it leads to. A folder only if `recursive`.
-pub(super) fn delete(view: &View<'_>, asked: &Asked, recursive: bool) -> Result<(), Fault> {
+pub(crate) fn delete(view: &View<'_>, asked: &Asked, recursive: bool) -> Result<(), Fault> {
     let place = view.place(&asked.full)?;
     view.require_files(&place.folder)?;
     let stat = place.stat.ok_or(Errno::NOENT)?;

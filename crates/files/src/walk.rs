@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{FileType, RawDir, Stat};
 
-use super::fault::Fault;
-use super::path::MAX_PATH;
-use super::view::{Node, View, below, holds_files, stat_name};
+use crate::fault::Fault;
+use crate::path::MAX_PATH;
+use crate::view::{Node, View, below, holds_files, stat_name};
 
 /// Folders remembered to be entered later.
 const PENDING: usize = 100_000;
@@ -15,22 +15,22 @@ const PENDING: usize = 100_000;
 const PENDING_BYTES: usize = 32 << 20;
 
 /// One entry met on the way.
-pub(super) struct Met<'a> {
+pub(crate) struct Met<'a> {
     /// The folder it is in.
-    pub(super) folder: BorrowedFd<'a>,
+    pub(crate) folder: BorrowedFd<'a>,
     /// Its name there.
-    pub(super) name: &'a [u8],
+    pub(crate) name: &'a [u8],
     /// Its path below the start.
-    pub(super) path: &'a [u8],
+    pub(crate) path: &'a [u8],
     /// What it is, links not followed.
-    pub(super) stat: &'a Stat,
+    pub(crate) stat: &'a Stat,
 }
 
 /// Shows every entry below `start` to `visit`, in no order, at most `depth` levels down.
 ///
 /// Folders that cannot be read, vanish or belong to the kernel are passed over, except `start`; so is
 /// what lies deeper than a path can name.
-pub(super) fn walk(
+pub(crate) fn walk(
     view: &View<'_>,
     start: &Node,
     depth: u32,

@@ -1,18 +1,18 @@
 //! Makes folders, renames, and changes owner, group and mode.
 
-use mayfly_core::Result;
-use mayfly_core::file::Permissions;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 use rustix::path::DecInt;
 
-use super::fault::Fault;
-use super::names;
-use super::path::Asked;
-use super::view::{Node, View};
+use crate::call::Change;
+use crate::fault::Fault;
+use crate::names;
+use crate::path::Asked;
+use crate::refusal::Refusal;
+use crate::view::{Node, View};
 
 /// Makes a folder with exactly this mode, and its parents (0755); an existing folder stays as it is.
-pub(super) fn make_folder(view: &View<'_>, asked: &Asked, mode: u32) -> Result<(), Fault> {
+pub(crate) fn make_folder(view: &View<'_>, asked: &Asked, mode: u32) -> Result<(), Fault> {
     check_mode(mode)?;
     match view.node(&asked.full, OFlags::DIRECTORY) {
         Err(fault) if fault.is_missing() => {}
@@ -23,7 +23,7 @@ pub(super) fn make_folder(view: &View<'_>, asked: &Asked, mode: u32) -> Result<(
 }
 
 /// Renames; a link itself, never what it leads to. The error names the path it is about.
-pub(super) fn rename(view: &View<'_>, source: &Asked, destination: &Asked) -> Result<()> {
+pub(crate) fn rename(view: &View<'_>, source: &Asked, destination: &Asked) -> Result<(), Refusal> {
     let from = view.place(&source.full).map_err(|fault| fault.at(&source.text))?;
     let to = view.place(&destination.full).map_err(|fault| fault.at(&destination.text))?;
     let moved = from.stat.ok_or_else(|| Fault::from(Errno::NOENT).at(&source.text))?;
@@ -49,10 +49,10 @@ pub(super) fn rename(view: &View<'_>, source: &Asked, destination: &Asked) -> Re
 
 /// Changes owner and group, then the mode (a change of owner clears set-id bits). Links are followed
 /// inside the root; what was found is changed, whatever its name means by then.
-pub(super) fn set_permissions(
+pub(crate) fn set_permissions(
     view: &View<'_>,
     asked: &Asked,
-    change: &Permissions,
+    change: &Change,
 ) -> Result<(), Fault> {
     let owner = change.owner.as_deref().map(|name| owner(view, name)).transpose()?;
     let group = change.group.as_deref().map(|name| group(view, name)).transpose()?;

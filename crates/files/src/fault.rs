@@ -1,11 +1,12 @@
 //! What can go wrong with one path, and the error the caller gets for it.
 
-use mayfly_core::{Code, Error, Kind};
 use rustix::io::Errno;
+
+use crate::refusal::{Code, Kind, Refusal};
 
 /// A failure before it knows the path as the caller wrote it.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The kernel said no.
     Os(Errno),
     /// Cannot be a path; the reason.
@@ -61,14 +62,14 @@ impl From<std::io::Error> for Fault {
 
 impl Fault {
     /// Whether the entry is simply not there.
-    pub(super) fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Os(Errno::NOENT))
     }
 
     /// The caller's error, naming the path as asked for.
-    pub(super) fn at(self, path: &str) -> Error {
+    pub(crate) fn at(self, path: &str) -> Refusal {
         let path = shown(path);
-        let bad = |text: String| Error::invalid(text).with_code(Code::InvalidFilePath);
+        let bad = |text: String| Refusal::invalid(text).with_code(Code::InvalidFilePath);
         match self {
             Self::Os(errno) => os(errno, &path),
             Self::BadPath(why) => bad(format!("`{path}` cannot be used: {why}")),
@@ -82,59 +83,64 @@ impl Fault {
                 bad(format!("`{path}` belongs to the kernel (/proc, /sys, /dev), not to files"))
                     .with_hint("run a command in the sandbox to use it")
             }
-            Self::Exists => Error::conflict(format!("`{path}` already exists")),
+            Self::Exists => Refusal::new(Kind::Conflict, format!("`{path}` already exists")),
             Self::TooMany(what) => {
-                Error::new(Kind::Limit, format!("`{path}` gives more than {what}"))
+                Refusal::new(Kind::Limit, format!("`{path}` gives more than {what}"))
                     .with_hint("ask for a smaller folder or a narrower pattern")
             }
             Self::TimeOver => {
-                Error::new(Kind::Timeout, format!("`{path}` was not finished within 30 s"))
+                Refusal::new(Kind::Timeout, format!("`{path}` was not finished within 30 s"))
                     .with_hint("ask for a smaller folder, or run a command in the sandbox")
             }
-            Self::Stopping => Error::new(Kind::Unavailable, "the server is stopping"),
-            Self::Restless => Error::new(
+            Self::Stopping => Refusal::new(Kind::Unavailable, "the server is stopping"),
+            Self::Restless => Refusal::new(
                 Kind::Unavailable,
                 format!("`{path}` is being moved about and could not be looked up"),
             ),
-            Self::Shrank => Error::conflict(format!("`{path}` became shorter while it was read"))
-                .with_code(Code::FileReadFailed),
-            Self::Wrong(why) => Error::invalid(format!("`{path}` {why}")),
+            Self::Shrank => {
+                Refusal::new(Kind::Conflict, format!("`{path}` became shorter while it was read"))
+                    .with_code(Code::FileReadFailed)
+            }
+            Self::Wrong(why) => Refusal::invalid(format!("`{path}` {why}")),
         }
     }
 }
 
-fn os(errno: Errno, path: &str) -> Error {
+fn os(errno: Errno, path: &str) -> Refusal {
     match errno {
-        Errno::NOENT => {
-            Error::not_found(format!("`{path}` does not exist")).with_code(Code::FileNotFound)
-        }
+        Errno::NOENT => Refusal::new(Kind::NotFound, format!("`{path}` does not exist"))
+            .with_code(Code::FileNotFound),
         Errno::ACCESS | Errno::PERM => {
-            Error::new(Kind::Denied, format!("the sandbox's user may not do this to `{path}`"))
+            Refusal::new(Kind::Denied, format!("the sandbox's user may not do this to `{path}`"))
                 .with_code(Code::FileAccessDenied)
         }
-        Errno::ROFS => Error::new(Kind::Denied, format!("`{path}` is read-only"))
+        Errno::ROFS => Refusal::new(Kind::Denied, format!("`{path}` is read-only"))
             .with_code(Code::FileAccessDenied),
-        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Error::new(
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Refusal::new(
             Kind::Limit,
             format!("no disk space for `{path}`: the sandbox's disk is full"),
         )
         .with_hint("delete files in the sandbox or give it a larger disk"),
-        Errno::BUSY | Errno::TXTBSY => {
-            Error::conflict(format!("`{path}` is in use as a mount point or running program"))
-        }
-        Errno::XDEV => {
-            Error::conflict(format!("`{path}` cannot be moved to another file system or layer"))
-                .with_hint("copy it and delete the original, or run mv in the sandbox")
-        }
-        Errno::INVAL => {
-            Error::invalid(format!("`{path}` does not allow this")).with_code(Code::InvalidFilePath)
-        }
+        Errno::BUSY | Errno::TXTBSY => Refusal::new(
+            Kind::Conflict,
+            format!("`{path}` is in use as a mount point or running program"),
+        ),
+        Errno::XDEV => Refusal::new(
+            Kind::Conflict,
+            format!("`{path}` cannot be moved to another file system or layer"),
+        )
+        .with_hint("copy it and delete the original, or run mv in the sandbox"),
+        Errno::INVAL => Refusal::invalid(format!("`{path}` does not allow this"))
+            .with_code(Code::InvalidFilePath),
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
-            Error::new(Kind::Unavailable, format!("no memory or descriptor left to use `{path}`"))
-                .with_source(std::io::Error::from(errno))
+            let message = format!("no memory or descriptor left to use `{path}`");
+            Refusal {
+                errno: Some(errno.raw_os_error()),
+                ..Refusal::new(Kind::Unavailable, message)
+            }
         }
         other => {
-            Error::internal(format!("`{path}` could not be used"), std::io::Error::from(other))
+            Refusal::internal(format!("`{path}` could not be used"), &std::io::Error::from(other))
         }
     }
 }
@@ -170,14 +176,14 @@ mod tests {
         ];
         for (errno, kind, code) in cases {
             let error = Fault::from(errno).at("/some/file");
-            assert_eq!((error.kind(), error.code()), (kind, code), "{errno}");
-            assert!(error.message().contains("/some/file"), "{}", error.message());
+            assert_eq!((error.kind, error.code), (kind, code), "{errno}");
+            assert!(error.message.contains("/some/file"), "{}", error.message);
         }
     }
 
     #[test]
     fn a_long_path_is_cut_in_messages() {
         let error = Fault::NoName.at(&"ä/".repeat(2000));
-        assert!(error.message().len() < 1000);
+        assert!(error.message.len() < 1000);
     }
 }
