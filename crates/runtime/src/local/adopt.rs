@@ -30,7 +30,7 @@ pub(super) fn adopt(
             let speaks = frozen || super::init::understands(&socket, ADOPTION_PATIENCE);
             match spec {
                 Some(spec) if speaks => {
-                    let place = (slot, ids.on_host(slot));
+                    let place = (slot, ids);
                     Some(Live::new(id, place, cgroups.group(slot), (pid, pidfd), spec))
                 }
                 _ => {

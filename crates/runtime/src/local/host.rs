@@ -226,7 +226,7 @@ impl Host {
         let kit = self.kits.take(order)?;
         match self.assemble(spec, image, &kit) {
             Ok(()) => {
-                let place = (kit.slot, self.ground.ids.on_host(kit.slot));
+                let place = (kit.slot, self.ground.ids);
                 let process = (kit.pid, kit.pidfd);
                 let live = Live::new(spec.id, place, kit.group, process, Spec::from(spec));
                 self.began(live);

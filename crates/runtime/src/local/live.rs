@@ -13,20 +13,20 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::cgroup::Group;
 use super::files::{Root, Roots, UserIds};
-use super::ids::IDS;
+use super::ids::{IDS, Ids};
 use super::spec::Spec;
 use super::users::{Accounts, Identity};
 
 /// Most bytes read of a sandbox's account files.
 const MAX_ACCOUNTS: u64 = 1 << 20;
 
-/// A running sandbox. Two descriptors at most: the pidfd, and the root once files were asked for.
+/// A running sandbox. Few descriptors: the pidfd, and the root once files were asked for (with its user
+/// namespace and a helper's channel where a helper makes the calls).
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) id: SandboxId,
     pub(super) slot: u32,
-    /// Host id of inside id 0.
-    pub(super) id_base: u32,
+    ids: Ids,
     pub(super) group: Group,
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
@@ -40,7 +40,7 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new(
         id: SandboxId,
-        (slot, id_base): (u32, u32),
+        (slot, ids): (u32, Ids),
         group: Group,
         (pid, pidfd): (i32, OwnedFd),
         spec: Spec,
@@ -48,7 +48,7 @@ impl Live {
         Self {
             id,
             slot,
-            id_base,
+            ids,
             group,
             pid,
             pidfd,
@@ -57,6 +57,11 @@ impl Live {
             user: OnceLock::new(),
             root: OnceLock::new(),
         }
+    }
+
+    /// Host id of inside id 0.
+    pub(super) fn id_base(&self) -> u32 {
+        self.ids.on_host(self.slot)
     }
 
     /// Whether its process 1 still lives.
@@ -77,15 +82,16 @@ impl Live {
 
     /// Its root folder, as process 1 sees it.
     fn open_root(&self) -> Result<OwnedFd> {
-        let path = format!("/proc/{}/root", self.pid);
-        let root = rustix::fs::open(
-            path,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|error| self.gone().with_source(io::Error::from(error)))?;
+        self.open_own("root", OFlags::PATH | OFlags::DIRECTORY)
+    }
+
+    /// Something of its process 1 in `/proc`.
+    fn open_own(&self, name: &str, flags: OFlags) -> Result<OwnedFd> {
+        let path = format!("/proc/{}/{name}", self.pid);
+        let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| self.gone().with_source(io::Error::from(error)))?;
         // The number could have passed to another process; the pidfd tells.
-        if self.is_alive() { Ok(root) } else { Err(self.gone()) }
+        if self.is_alive() { Ok(opened) } else { Err(self.gone()) }
     }
 
     fn gone(&self) -> Error {
@@ -123,8 +129,13 @@ impl Live {
         }
         let user = self.user()?;
         let ids = UserIds { uid: user.uid, gid: user.gid, groups: user.groups.clone() };
-        let root =
-            Root::new(self.open_root()?, self.id_base, IDS, ids, self.workdir()?.to_owned())?;
+        let (folder, workdir) = (self.open_root()?, self.workdir()?.to_owned());
+        let root = match self.ids {
+            Ids::Ranges => Root::new(folder, self.id_base(), IDS, ids, workdir)?,
+            Ids::Shared { .. } => {
+                Root::joined(self.open_own("ns/user", OFlags::RDONLY)?, folder, IDS, ids, workdir)
+            }
+        };
         Ok(Arc::clone(self.root.get_or_init(|| Arc::new(root))))
     }
 }

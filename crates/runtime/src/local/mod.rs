@@ -26,7 +26,6 @@ mod init;
 mod kits;
 mod live;
 mod logs;
-mod no_files;
 mod options;
 mod outer;
 pub mod pool;

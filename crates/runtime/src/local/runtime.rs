@@ -25,7 +25,6 @@ use super::files::{LocalFiles, Roots};
 use super::host::Host;
 use super::image::HostImage;
 use super::live::Live;
-use super::no_files::NoFiles;
 use super::options::Options;
 use super::{doctor, exec, family, logs};
 
@@ -36,7 +35,7 @@ const EXITS: usize = 65_536;
 #[derive(Debug)]
 pub struct LocalRuntime {
     host: Arc<Host>,
-    files: Box<dyn Files>,
+    files: LocalFiles,
     exits: Mutex<mpsc::Receiver<Exit>>,
     watcher: tokio::task::JoinHandle<()>,
     filler: Option<JoinHandle<()>>,
@@ -53,9 +52,9 @@ impl LocalRuntime {
         let host = Arc::new(blocking(move || Host::open(options, profile, started)).await?);
         let watcher = tokio::spawn(watch_all(Arc::clone(&host), to_watch, gone));
         let roots: Arc<dyn Roots> = host.registry.clone();
-        let files: Box<dyn Files> = match profile {
-            Profile::Full => Box::new(LocalFiles::start(roots)?),
-            Profile::Unprivileged | Profile::None => Box::new(NoFiles),
+        let files = match profile {
+            Profile::Full => LocalFiles::start(roots)?,
+            Profile::Unprivileged | Profile::None => LocalFiles::unprivileged(roots),
         };
         let filling = Arc::clone(&host);
         let filler = std::thread::Builder::new()
@@ -85,7 +84,7 @@ impl LocalRuntime {
 
     /// Pid of process 1 and host id of inside root, for tests that look from outside.
     pub fn inspect(&self, id: SandboxId) -> Option<(i32, u32)> {
-        self.host.registry.get(id).map(|live| (live.pid, live.id_base))
+        self.host.registry.get(id).map(|live| (live.pid, live.id_base()))
     }
 
     /// Deletes what was generated from the host's files, before the data directory itself is deleted: an
@@ -287,7 +286,7 @@ impl Runtime for LocalRuntime {
     }
 
     fn files(&self) -> &dyn Files {
-        &*self.files
+        &self.files
     }
 
     async fn doctor(&self) -> Vec<Layer> {
