@@ -19,7 +19,7 @@ os.symlink('/proc/kmsg', 'kmsg')
 os.symlink('/proc/self/mem', 'mem')
 os.symlink('/dev/tty', 'tty')
 os.symlink('loop', 'loop')
-put('endless', 'x'); os.truncate('endless', 1 << 33)
+put('endless', 'x'); os.truncate('endless', 1 << 30)
 put('plain', 'needle')
 print('made')
 ",

@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use mayfly_core::Kind;
 
-use crate::harness::Bench;
+use crate::harness::{Bench, only_full};
 
 #[test]
 fn f11_an_upload_that_does_not_fit_leaves_nothing() {
+    if !only_full("F11", "disk limit") {
+        return;
+    }
     let Some(bench) = Bench::with("F11", |options| options.pool_bytes = Some(2 << 30)) else {
         return;
     };

@@ -365,17 +365,9 @@ if os.fork() == 0:
         self.bench.runtime().files()
     }
 
-    /// Puts a file into it: through the file API where there is one.
+    /// Puts a file into it: through the file API.
     #[track_caller]
     pub(crate) fn put(&self, path: &str, content: &[u8]) {
-        if rootless() {
-            let put = self.exec(&["/bin/sh", "-c", "cat > \"$0\"", path], |request| {
-                request.stdin = Bytes::copy_from_slice(content);
-            });
-            let put = put.unwrap_or_else(|error| panic!("{}: {path}: {error:?}", self.bench.case));
-            assert_eq!(put.exit_code, 0, "{}: {path}: {put:?}", self.bench.case);
-            return;
-        }
         let content = Bytes::copy_from_slice(content);
         let written = self.bench.wait(async {
             let mut writer = self.files().write(self.id(), path).await?;
@@ -385,13 +377,8 @@ if os.fork() == 0:
         written.unwrap_or_else(|error| panic!("{}: {path}: {error:?}", self.bench.case));
     }
 
-    /// Reads a file of it: through the file API where there is one.
+    /// Reads a file of it: through the file API.
     pub(crate) fn get(&self, path: &str) -> mayfly_core::Result<Vec<u8>> {
-        if rootless() {
-            let read = self.exec(&["/bin/cat", path], |request| request.max_output = 64 << 20)?;
-            let missing = || mayfly_core::Error::not_found(format!("{path}: {read:?}"));
-            return if read.exit_code == 0 { Ok(read.output.to_vec()) } else { Err(missing()) };
-        }
         self.bench.wait(async {
             let mut reader = self.files().read(self.id(), path).await?;
             let mut whole = Vec::new();
