@@ -31,7 +31,7 @@ pub(super) fn adopt(
             match spec {
                 Some(spec) if speaks => {
                     let place = (slot, ids);
-                    Some(Live::new(id, place, cgroups.group(slot), (pid, pidfd), spec))
+                    Some(Live::new((id, spec), place, cgroups.group(slot), (pid, pidfd), None))
                 }
                 _ => {
                     let _ =

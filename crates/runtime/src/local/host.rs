@@ -33,6 +33,7 @@ use super::options::Options;
 use super::pool::{Part, Reserve};
 use super::spec::Spec;
 use super::storage::{Storage, is_absent};
+use super::users::Identity;
 
 /// Longest wait for a killed process 1, milliseconds; what is stuck longer is reported.
 const KILL_PATIENCE: u64 = 10_000;
@@ -140,25 +141,16 @@ impl Host {
                 return Ok(());
             }
             self.admit()?;
-            // A stopped sandbox of that id keeps its files whatever happens.
+            // Before anything is made: a user that the image does not have.
+            let user = self.image()?.accounts.identity(&spec.user)?;
+            // A stopped sandbox of that id keeps its files whatever happens, account files included.
             let is_new = is_absent(&self.ground.storage.has(spec.id));
-            let made = self.complete_and_boot(spec).and_then(|()| self.check_user(spec));
+            let made = self.complete_and_boot(spec, is_new.then_some(user));
             if made.is_err() && is_new {
-                if let Some(live) = self.registry.get(spec.id) {
-                    let _ = self.end(&live, Duration::ZERO);
-                }
                 let _ = self.ground.storage.remove(spec.id);
             }
             made
         })
-    }
-
-    /// Refuses a user that the new sandbox's account files do not have; root needs none.
-    fn check_user(&self, spec: &SandboxSpec) -> Result<()> {
-        match self.registry.get(spec.id) {
-            Some(live) if spec.user != "root" => live.user().map(drop),
-            _ => Ok(()),
-        }
     }
 
     /// Refuses what the pool or the disk has no room for. Space of deleted sandboxes comes back at the
@@ -192,19 +184,20 @@ impl Host {
                 return Ok(());
             }
             self.ground.storage.has(spec.id)?;
-            self.complete_and_boot(spec)
+            self.complete_and_boot(spec, None)
         })
     }
 
-    /// Makes what its folder lacks, also of one that a crash left half made, and boots it.
-    fn complete_and_boot(&self, spec: &SandboxSpec) -> Result<()> {
+    /// Makes what its folder lacks, also of one that a crash left half made, and boots it. `user` is who its
+    /// commands run as, where that is known.
+    fn complete_and_boot(&self, spec: &SandboxSpec, user: Option<Identity>) -> Result<()> {
         // Its namespaces are made meanwhile.
         let order = self.kits.order();
         self.ground.storage.make(spec.id, spec.resources.disk_bytes(), &Spec::from(spec))?;
-        self.boot(spec, order)
+        self.boot(spec, user, order)
     }
 
-    fn boot(&self, spec: &SandboxSpec, order: Order<'_>) -> Result<()> {
+    fn boot(&self, spec: &SandboxSpec, user: Option<Identity>, order: Order<'_>) -> Result<()> {
         let Source::Host { .. } = &spec.source;
         let image = self.image()?;
         let mut tries = 1;
@@ -212,32 +205,31 @@ impl Host {
         loop {
             let order = order.take().unwrap_or_else(|| self.kits.order());
             let deaths = self.ground.forkserver.deaths();
-            match self.try_boot(spec, &image, order) {
-                // Parked processes die with their forkserver; the next one is there at once.
-                Err(_) if tries < BOOT_TRIES && self.ground.forkserver.deaths() != deaths => {
-                    tries += 1;
+            let error = match self.try_boot(spec, &image, order) {
+                Ok(kit) => {
+                    let (place, process) = ((kit.slot, self.ground.ids), (kit.pid, kit.pidfd));
+                    let spec = (spec.id, Spec::from(spec));
+                    self.began(Live::new(spec, place, kit.group, process, user));
+                    return Ok(());
                 }
-                result => return result,
+                Err(error) => error,
+            };
+            // Parked processes die with their forkserver; the next one is there at once.
+            if tries == BOOT_TRIES || self.ground.forkserver.deaths() == deaths {
+                return Err(error);
             }
+            tries += 1;
         }
     }
 
-    fn try_boot(&self, spec: &SandboxSpec, image: &HostImage, order: Order<'_>) -> Result<()> {
+    fn try_boot(&self, spec: &SandboxSpec, image: &HostImage, order: Order<'_>) -> Result<Kit> {
         let kit = self.kits.take(order)?;
-        match self.assemble(spec, image, &kit) {
-            Ok(()) => {
-                let place = (kit.slot, self.ground.ids);
-                let process = (kit.pid, kit.pidfd);
-                let live = Live::new(spec.id, place, kit.group, process, Spec::from(spec));
-                self.began(live);
-                Ok(())
-            }
-            Err(error) => {
-                self.kits.discard(&kit);
-                self.sockets.remove(spec.id);
-                Err(error)
-            }
+        if let Err(error) = self.assemble(spec, image, &kit) {
+            self.kits.discard(&kit);
+            self.sockets.remove(spec.id);
+            return Err(error);
         }
+        Ok(kit)
     }
 
     fn assemble(&self, spec: &SandboxSpec, image: &HostImage, kit: &Kit) -> Result<()> {

@@ -39,11 +39,11 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn new(
-        id: SandboxId,
+        (id, spec): (SandboxId, Spec),
         (slot, ids): (u32, Ids),
         group: Group,
         (pid, pidfd): (i32, OwnedFd),
-        spec: Spec,
+        user: Option<Identity>,
     ) -> Self {
         Self {
             id,
@@ -54,7 +54,7 @@ impl Live {
             pidfd,
             spec,
             ending: AtomicBool::new(false),
-            user: OnceLock::new(),
+            user: user.map_or_else(OnceLock::new, OnceLock::from),
             root: OnceLock::new(),
         }
     }
@@ -98,7 +98,8 @@ impl Live {
         not_started(self.id)
     }
 
-    /// The user that its commands run as, looked up once in its own account files.
+    /// The user that its commands run as, looked up once in its own account files; a new sandbox's are still
+    /// those of its image.
     pub(super) fn user(&self) -> Result<&Identity> {
         if let Some(user) = self.user.get() {
             return Ok(user);
@@ -106,11 +107,7 @@ impl Live {
         let root = self.open_root()?;
         let accounts =
             Accounts::parse(&read_small(&root, "etc/passwd"), &read_small(&root, "etc/group"));
-        // Root needs no account: a sandbox that broke its own account files can still be repaired.
-        let found = match accounts.resolve(&self.spec.user) {
-            Err(_) if self.spec.user == "root" => Identity::root(),
-            found => found?,
-        };
+        let found = accounts.identity(&self.spec.user)?;
         Ok(self.user.get_or_init(|| found))
     }
 

@@ -14,10 +14,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mayfly_core::{Error, Kind, Result};
 use rustix::fs::{Mode, OFlags};
+
+use super::users::Accounts;
 
 const PREFIX: &str = "host-";
 const UNFINISHED: &str = ".host-";
@@ -31,6 +34,8 @@ pub struct HostImage {
     pub root_layers: Vec<PathBuf>,
     /// Layers of /usr, the last of them the live one.
     pub usr_layers: Vec<PathBuf>,
+    /// Accounts of a sandbox in which nothing has run yet.
+    pub accounts: Arc<Accounts>,
 }
 
 /// What is done to generated layers by whoever may do it.
@@ -78,7 +83,9 @@ impl HostImage {
         let hidden = folder.join("hidden");
         let mut entries = fs::read_dir(&hidden).map_err(|error| failed("read", &hidden, error))?;
         let usr_layers = if entries.next().is_some() { vec![hidden, usr] } else { vec![usr] };
-        Ok(Self { fingerprint, root_layers: vec![folder.join("skeleton")], usr_layers })
+        let skeleton = folder.join("skeleton");
+        let accounts = Arc::new(accounts(&skeleton)?);
+        Ok(Self { fingerprint, root_layers: vec![skeleton], usr_layers, accounts })
     }
 
     /// The fingerprint of the host now, without generating anything; some milliseconds.
@@ -106,6 +113,14 @@ impl HostImage {
         }
         Ok(())
     }
+}
+
+fn accounts(skeleton: &Path) -> Result<Accounts> {
+    let read = |name: &str| {
+        let path = skeleton.join("etc").join(name);
+        fs::read(&path).map_err(|error| failed("read", &path, error))
+    };
+    Ok(Accounts::parse(&read("passwd")?, &read("group")?))
 }
 
 /// Makes both layers under a name of this process and moves them into place when they are on disk.
