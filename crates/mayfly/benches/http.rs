@@ -213,34 +213,39 @@ fn running(server: &mut Server, n: usize, floor: f64) {
 
 fn files(server: &mut Server, n: usize) {
     let id = server.client.create();
-    let (mut empty, mut write, mut read) = (Times::default(), Times::default(), Times::default());
     let content = vec![7_u8; 4096];
-    let form = multipart("/root/file", &content);
-    for _ in 0..n {
+    let [mut empty, mut new, mut replaced, mut read] = std::array::from_fn(|_| Times::default());
+    for number in 0..n {
         let began = Instant::now();
         server.client.call("GET", &format!("/toolbox/{id}/version"), None);
         empty.add(began.elapsed());
+        upload(server, &id, &format!("/root/file-{number}"), &content, &mut new);
+        upload(server, &id, "/root/file-0", &content, &mut replaced);
+        let download = format!("/toolbox/{id}/files/download?path=/root/file-{number}");
         let began = Instant::now();
-        let upload = format!("/toolbox/{id}/files/bulk-upload");
-        let (status, _) =
-            server.client.raw("POST", &upload, "multipart/form-data; boundary=B", &form);
-        write.add(began.elapsed());
-        assert_eq!(status, 200, "upload");
-        let began = Instant::now();
-        let (status, body) = server.client.raw(
-            "GET",
-            &format!("/toolbox/{id}/files/download?path=/root/file"),
-            "text/plain",
-            b"",
-        );
+        let (status, body) = server.client.raw("GET", &download, "text/plain", b"");
         read.add(began.elapsed());
         assert_eq!((status, body.as_slice()), (200, content.as_slice()), "download");
     }
     server.client.delete(&id);
     let floor = empty.percentile(0.5);
     print_times("HTTP empty authenticated request", &empty, None, Limit::None);
-    print_times("HTTP write of 4 KiB", &write, Some(floor), Limit::Ratio(2.0));
-    print_times("HTTP read of 4 KiB", &read, Some(floor), Limit::Ratio(2.0));
+    for (name, times) in [
+        ("HTTP write of a new file of 4 KiB", new),
+        ("HTTP replacement of a file of 4 KiB", replaced),
+        ("HTTP read of 4 KiB", read),
+    ] {
+        print_times(name, &times, Some(floor), Limit::Ratio(2.0));
+    }
+}
+
+fn upload(server: &mut Server, id: &str, path: &str, content: &[u8], times: &mut Times) {
+    let form = multipart(path, content);
+    let address = format!("/toolbox/{id}/files/bulk-upload");
+    let began = Instant::now();
+    let (status, _) = server.client.raw("POST", &address, "multipart/form-data; boundary=B", &form);
+    times.add(began.elapsed());
+    assert_eq!(status, 200, "upload");
 }
 
 fn multipart(path: &str, content: &[u8]) -> Vec<u8> {
