@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mayfly_core::ports::runtime::Runtime as _;
+use mayfly_runtime::local::{LocalRuntime, Options};
 use measure::{Limit, Times, direct, print, print_times, samples};
 use serde_json::{Value, json};
 
@@ -39,13 +41,29 @@ fn main() {
     } else {
         drop(server);
     }
+    clear(folder.path());
     if chosen.has("warm") {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut server = Server::start(folder.path(), 64);
         std::thread::sleep(Duration::from_secs(3));
         let name = "HTTP image-warm claim to output and exit";
         creates(&mut server, n, floor, name, Limit::Ratio(4.0));
+        drop(server);
+        clear(folder.path());
     }
+}
+
+/// Ends the sandboxes of a server that has ended: they would outlive the benchmark, warm ones above all.
+fn clear(folder: &Path) {
+    let work = async {
+        let mut options = Options::new(folder);
+        options.namespaces = 0;
+        let runtime = LocalRuntime::open(options).await.expect("the runtime opens");
+        for seen in runtime.list().await.expect("a list of what runs") {
+            runtime.destroy(seen.id).await.expect("destroy");
+        }
+    };
+    tokio::runtime::Runtime::new().expect("a runtime starts").block_on(work);
 }
 
 /// Groups of figures to take, by the names that the command line gives; all when it gives none.
