@@ -19,6 +19,7 @@ const RULES: &[Rule] = &[
     Rule { name: "mayfly-core", imports: &[], tests: &[] },
     Rule { name: "mayfly-init", imports: &[], tests: &[] },
     Rule { name: "mayfly-files", imports: &[], tests: &[] },
+    Rule { name: "mayfly-net", imports: &[], tests: &[] },
     Rule { name: "mayfly-store", imports: &["mayfly-core"], tests: &["mayfly-testkit"] },
     Rule {
         name: "mayfly-runtime",

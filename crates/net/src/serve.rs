@@ -1,0 +1,272 @@
+//! The network process: its start, its loop, and what the server asks of it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::audit::Audit;
+use crate::control::{Answer, LIST_PAGE, MAX_REQUEST, Request, SandboxId, Status};
+use crate::entries::Sandbox;
+use crate::namespace;
+use crate::netlink;
+use crate::policy::Policy;
+use crate::slab::Key;
+use crate::state::{State, Target, Timer};
+use crate::sys::{self, Event, Result};
+
+/// Servers that are connected at a time: one, and a successor.
+const MAX_SERVERS: usize = 8;
+/// Events taken from the kernel per round.
+const ROUND: usize = 256;
+/// Relays that continue per round.
+const MAX_READY: usize = 64;
+/// Descriptors that are not for connections: sandboxes (three each), pipes, audit files.
+const RESERVED: u64 = 4_000 * 3 + 1_000;
+/// Sandboxes of one process, at most.
+const MAX_SANDBOXES: usize = 4_000;
+/// Milliseconds between two looks at the host's addresses when they keep changing.
+const ROUTES_TIME: u64 = 100;
+
+/// Runs the network process: the control socket is descriptor 0, the folder of the audit the one argument.
+/// Ends only when it cannot go on.
+pub fn serve() -> ExitCode {
+    let Some(folder) = std::env::args_os().nth(1) else {
+        return ExitCode::from(2);
+    };
+    match run(PathBuf::from(folder)) {
+        Ok(never) => match never {},
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn run(folder: PathBuf) -> Result<std::convert::Infallible> {
+    let control = sys::inherited_listener();
+    let descriptors = sys::raise_open_files()?;
+    // A connection holds two sockets, and two pipes (four ends) while bytes are on their way.
+    let max_open = descriptors.saturating_sub(RESERVED.min(descriptors / 2)) / 6;
+    let audit = Audit::new(folder);
+    let home = namespace::current()?;
+    let mut state = State::new(home, audit, usize::try_from(max_open).unwrap_or(usize::MAX))?;
+    let changes = netlink::changes()?;
+    state.host = netlink::own_addresses()?;
+    state.watch(control.as_fd(), sys::READABLE, Target::Control)?;
+    state.watch(changes.as_fd(), sys::READABLE, Target::Routes)?;
+    let mut events = [Event::default(); ROUND];
+    loop {
+        let timeout = if state.ready.is_empty() { state.until_next() } else { 0 };
+        let count = match sys::wait(state.queue.as_fd(), &mut events, timeout) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => 0,
+            counted => counted?,
+        };
+        state.take_time();
+        for event in &events[..count] {
+            let (what, number) = (event.events, event.key);
+            match Target::from_number(number) {
+                Some(Target::Control) => state.accept_server(&control),
+                Some(Target::Routes) => {
+                    netlink::drain(changes.as_fd());
+                    let soon = state.now + ROUTES_TIME;
+                    state.read_routes_at(soon);
+                }
+                Some(target) => state.event(target, what),
+                None => {}
+            }
+        }
+        state.continue_ready();
+        while let Some(timer) = state.due() {
+            state.timer(timer);
+        }
+    }
+}
+
+impl State {
+    fn event(&mut self, target: Target, events: u32) {
+        match target {
+            Target::Control | Target::Routes => {}
+            Target::Server(key) => self.serve_packet(key),
+            Target::Listener(key) => self.accept(key),
+            Target::Datagrams(key) => self.receive_datagrams(key),
+            Target::Inside(key) => self.inside_event(key, events),
+            Target::Outside(key) => self.outside_event(key, events),
+            Target::FlowInside(key) => self.flow_event(key, true),
+            Target::FlowOutside(key) => self.flow_event(key, false),
+            Target::Lookup(key) => self.lookup_event(key),
+            Target::Client(key) => self.client_event(key),
+        }
+    }
+
+    fn timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Dial(key) => self.dial_expired(key),
+            Timer::Flow(key) => self.flow_expired(key),
+            Timer::Lookup(key) => self.lookup_expired(key),
+            Timer::Client(key) => self.client_expired(key),
+            Timer::Denials(key) => self.flush_denials(key),
+            Timer::Routes => self.read_routes(),
+        }
+    }
+
+    fn continue_ready(&mut self) {
+        for _ in 0..self.ready.len().min(MAX_READY) {
+            if let Some(key) = self.ready.pop_front() {
+                self.run(key);
+            }
+        }
+    }
+
+    /// Reads the host's addresses at once, and again when changes have come to rest.
+    fn read_routes_at(&mut self, soon: u64) {
+        self.read_routes();
+        self.at(soon, Timer::Routes);
+    }
+
+    fn read_routes(&mut self) {
+        // The former addresses stay in force when the new ones cannot be read.
+        let Ok(host) = netlink::own_addresses() else { return };
+        if host == self.host {
+            return;
+        }
+        self.host = host;
+        let sandboxes: Vec<Key> = self.by_id.values().copied().collect();
+        for key in sandboxes {
+            self.judge_relays_again(key);
+            self.judge_flows_again(key);
+        }
+    }
+
+    fn accept_server(&mut self, control: &OwnedFd) {
+        let Ok(server) = sys::accept(control.as_fd()) else { return };
+        let is_root = sys::peer_user(server.as_fd()).is_ok_and(|user| user == 0);
+        if !is_root || self.servers.len() >= MAX_SERVERS {
+            return;
+        }
+        let key = self.servers.insert(server);
+        let watched = self
+            .servers
+            .get(key)
+            .map(|server| self.watch(server.as_fd(), sys::READABLE, Target::Server(key)));
+        if !matches!(watched, Some(Ok(()))) {
+            self.servers.remove(key);
+        }
+    }
+
+    fn serve_packet(&mut self, key: Key) {
+        let mut buffer = vec![0_u8; MAX_REQUEST + 1];
+        let Some(server) = self.servers.get(key) else { return };
+        let (length, descriptors) = match sys::receive_packet(server.as_fd(), &mut buffer) {
+            Ok((length, descriptors)) if length > 0 => (length, descriptors),
+            Err(error) if error.raw_os_error() == Some(sys::AGAIN) => return,
+            _ => {
+                self.servers.remove(key);
+                return;
+            }
+        };
+        let (number, request) = Request::decode(&buffer[..length]);
+        let (status, body) = match request {
+            Some(request) => self.answer(request, descriptors),
+            None => (Status::Malformed, b"not a request of version 1".to_vec()),
+        };
+        let packet = Answer { number, status, body }.encode();
+        let sent = self.servers.get(key).map(|server| sys::send(server.as_fd(), &packet));
+        // A server that does not read its answers is let go.
+        if !matches!(sent, Some(Ok(_))) {
+            self.servers.remove(key);
+        }
+    }
+
+    fn answer(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> (Status, Vec<u8>) {
+        match request {
+            Request::Hello => {
+                let text = format!(
+                    "sandboxes {} connections {} flows {} lookups {} audit-lost {}",
+                    self.sandboxes.len(),
+                    self.relays.len(),
+                    self.flows.len(),
+                    self.lookups.len(),
+                    self.audit.lost
+                );
+                (Status::Done, text.into_bytes())
+            }
+            Request::Add(id, text) => match <[OwnedFd; 1]>::try_from(descriptors) {
+                Ok([namespace]) => self.add(id, &text, &namespace),
+                Err(_) => (Status::Malformed, b"ADD takes one descriptor".to_vec()),
+            },
+            Request::SetPolicy(id, text) => self.set_policy(&id, &text),
+            Request::Remove(id) => {
+                self.remove(&id);
+                (Status::Done, Vec::new())
+            }
+            Request::Statistics(id) => {
+                let sandbox = self.by_id.get(&id).and_then(|key| self.sandboxes.get(*key));
+                match sandbox {
+                    Some(sandbox) => (Status::Done, sandbox.counters.encode()),
+                    None => (Status::Unknown, Vec::new()),
+                }
+            }
+            Request::List(after) => {
+                let ids = self.by_id.keys().filter(|id| **id > after).take(LIST_PAGE);
+                (Status::Done, ids.flatten().copied().collect())
+            }
+        }
+    }
+
+    fn add(&mut self, id: SandboxId, text: &str, namespace: &OwnedFd) -> (Status, Vec<u8>) {
+        let policy = match Policy::parse(text) {
+            Ok(policy) => policy,
+            Err(error) => return (Status::BadPolicy, error.to_string().into_bytes()),
+        };
+        if self.by_id.contains_key(&id) {
+            return (Status::Exists, Vec::new());
+        }
+        if self.by_id.len() >= MAX_SANDBOXES {
+            return (Status::Full, Vec::new());
+        }
+        let sockets = match namespace::take_charge(self.home.as_fd(), namespace.as_fd()) {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                let status = if error.is_layer { Status::MissingLayer } else { Status::Failed };
+                return (status, error.to_string().into_bytes());
+            }
+        };
+        let key = self.sandboxes.insert(Sandbox::new(id, sockets, policy));
+        self.by_id.insert(id, key);
+        let watched = self.sandboxes.get(key).map(|sandbox| {
+            let (tcp, udp) = (sandbox.sockets.tcp.as_fd(), sandbox.sockets.udp.as_fd());
+            self.watch(tcp, sys::READABLE, Target::Listener(key))?;
+            self.watch(udp, sys::READABLE, Target::Datagrams(key))
+        });
+        match watched {
+            Some(Err(error)) => {
+                self.remove(&id);
+                (Status::Failed, format!("watch the sockets: {error}").into_bytes())
+            }
+            _ => (Status::Done, Vec::new()),
+        }
+    }
+
+    fn set_policy(&mut self, id: &SandboxId, text: &str) -> (Status, Vec<u8>) {
+        let policy = match Policy::parse(text) {
+            Ok(policy) => policy,
+            Err(error) => return (Status::BadPolicy, error.to_string().into_bytes()),
+        };
+        let Some(key) = self.by_id.get(id).copied() else {
+            return (Status::Unknown, Vec::new());
+        };
+        if let Some(sandbox) = self.sandboxes.get_mut(key) {
+            sandbox.policy = policy;
+        }
+        self.judge_relays_again(key);
+        self.judge_flows_again(key);
+        (Status::Done, Vec::new())
+    }
+
+    fn remove(&mut self, id: &SandboxId) {
+        let Some(key) = self.by_id.remove(id) else { return };
+        self.drop_relays(key);
+        self.drop_flows(key);
+        self.drop_questions(key);
+        self.flush_denials(key);
+        self.sandboxes.remove(key);
+        self.audit.close(id);
+    }
+}

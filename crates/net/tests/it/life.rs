@@ -1,0 +1,97 @@
+//! The life of the process and of its sandboxes: restarts, removal, refusals, what one costs.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+
+use mayfly_net::client::Client;
+use mayfly_net::control::{Request, Status};
+use mayfly_net::namespace::fresh;
+
+use crate::world::{World, echo, eventually};
+
+#[test]
+fn a_killed_process_lets_nothing_through_until_its_sandboxes_are_added_again() {
+    let mut world = World::new();
+    world.serve(7, echo);
+    let sandbox = world.sandbox("mode public");
+    let mut open = sandbox.connect("1.1.1.1:7").unwrap();
+    assert!(sandbox.reaches("1.1.1.1:7"));
+    world.kill();
+    assert_eq!(open.read(&mut [0; 4]).unwrap_or(0), 0);
+    let refused = sandbox.connect("1.1.1.1:7").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    world.restart();
+    assert!(sandbox.connect("1.1.1.1:7").is_err(), "no committed policy");
+    world.add(&sandbox, "mode public");
+    assert!(sandbox.reaches("1.1.1.1:7") && sandbox.reaches("[2606:4700::1]:7"));
+}
+
+#[test]
+fn the_process_outlives_its_server() {
+    let mut world = World::new();
+    world.serve(7, echo);
+    let sandbox = world.sandbox("mode public");
+    let path = world.folder.join("control");
+    world.client = Client::connect(&path).unwrap();
+    assert!(sandbox.reaches("1.1.1.1:7"));
+    assert_eq!(world.ask(&Request::List([0; 16])).ids(), [sandbox.id]);
+    assert!(world.ask(&Request::List(sandbox.id)).ids().is_empty());
+    assert_eq!(world.statistics(&sandbox).allowed, 1);
+}
+
+#[test]
+fn a_removed_sandbox_keeps_nothing() {
+    let mut world = World::new();
+    world.serve(7, echo);
+    let before = world.descriptors();
+    let sandbox = world.sandbox("mode public");
+    assert_eq!(world.descriptors(), before + 3, "what an idle sandbox costs");
+    let mut open = sandbox.connect("1.1.1.1:7").unwrap();
+    open.write_all(b"ping").unwrap();
+    open.read_exact(&mut [0; 4]).unwrap();
+    sandbox.udp("8.8.8.8:4000").send(b"x").unwrap();
+    eventually("the flow is there", || world.statistics(&sandbox).flows == 1);
+    world.remove(&sandbox);
+    assert!(open.read_exact(&mut [0; 1]).is_err());
+    assert!(world.descriptors() <= before + 4, "only spare pipes stay");
+    assert_eq!(world.ask(&Request::Statistics(sandbox.id)).status, Status::Unknown);
+    world.remove(&sandbox);
+    assert_eq!(sandbox.connect("1.1.1.1:7").unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn what_cannot_be_added_is_refused_and_leaves_nothing() {
+    let mut world = World::new();
+    let sandbox = world.sandbox("mode public");
+    let before = world.descriptors();
+    let add = |id: u8, policy: &str| Request::Add([id; 16], policy.to_owned());
+    let other = fresh().unwrap();
+    let exists =
+        world.client.ask(&Request::Add(sandbox.id, "mode public".to_owned()), Some(other.as_fd()));
+    assert_eq!(exists.unwrap().status, Status::Exists);
+    let bad = world.client.ask(&add(99, "mode"), Some(other.as_fd())).unwrap();
+    assert_eq!(bad.status, Status::BadPolicy);
+    assert_eq!(world.ask(&add(99, "mode public")).status, Status::Malformed);
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let wrong = world.client.ask(&add(99, "mode public"), Some(file.as_fd())).unwrap();
+    assert_eq!(wrong.status, Status::Failed);
+    assert!(String::from_utf8_lossy(&wrong.body).contains("enter the namespace"));
+    assert_eq!(world.descriptors(), before);
+    assert_eq!(world.ask(&Request::List([0; 16])).ids().len(), 1);
+}
+
+#[test]
+fn idle_sandboxes_cost_no_time() {
+    const COUNT: u8 = 100;
+    let mut world = World::new();
+    let _sandboxes: Vec<_> = (0..COUNT).map(|_| world.sandbox("mode public")).collect();
+    let before = ticks(world.pid());
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(ticks(world.pid()) - before <= 1, "in hundredths of a second");
+}
+
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
