@@ -6,8 +6,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::netlink;
+use crate::steering::Steering;
 use crate::sys::{self, Result};
-use crate::{netlink, steering};
 
 /// What the network process holds of a namespace: three descriptors.
 #[derive(Debug)]
@@ -79,10 +80,12 @@ pub(crate) fn visit<T>(
     Ok(done)
 }
 
-/// Makes a namespace a sandbox's: set up, sockets inside, steering last. After an error nothing remains.
+/// Makes a namespace a sandbox's: set up, sockets inside, steering last (loaded ahead, or now). After an error
+/// nothing remains.
 pub(crate) fn take_charge(
     home: BorrowedFd<'_>,
     namespace: BorrowedFd<'_>,
+    ready: Option<Steering>,
 ) -> std::result::Result<Sockets, SetUpError> {
     let made = visit(home, namespace, || {
         let has_v6 = std::path::Path::new("/proc/thread-self/net/if_inet6").exists();
@@ -93,7 +96,8 @@ pub(crate) fn take_charge(
         done
     });
     let (tcp, udp) = made.map_err(at("enter the namespace"))??;
-    match steering::attach(namespace, tcp.as_fd(), udp.as_fd()) {
+    let loaded = ready.map_or_else(Steering::load, Ok);
+    match loaded.and_then(|steering| steering.attach(namespace, tcp.as_fd(), udp.as_fd())) {
         Ok(link) => Ok(Sockets { tcp, udp, _link: link }),
         Err(source) => {
             // Errors beside this one would only hide it.

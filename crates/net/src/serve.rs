@@ -12,6 +12,7 @@ use crate::netlink;
 use crate::policy::Policy;
 use crate::slab::Key;
 use crate::state::{State, Target, Timer};
+use crate::steering::Steering;
 use crate::sys::{self, Event, Result};
 
 /// Servers that are connected at a time: one, and a successor.
@@ -24,6 +25,8 @@ const MAX_READY: usize = 64;
 const RESERVED: u64 = 4_000 * 3 + 1_000;
 /// Sandboxes of one process, at most.
 const MAX_SANDBOXES: usize = 4_000;
+/// Programs that are loaded in idle moments for the next sandboxes; two descriptors each.
+const LOADED_AHEAD: usize = 16;
 /// Milliseconds between two looks at the host's addresses when they keep changing.
 const ROUTES_TIME: u64 = 100;
 
@@ -52,13 +55,22 @@ fn run(folder: PathBuf) -> Result<std::convert::Infallible> {
     state.watch(control.as_fd(), sys::READABLE, Target::Control)?;
     state.watch(changes.as_fd(), sys::READABLE, Target::Routes)?;
     let mut events = [Event::default(); ROUND];
+    // Off while the kernel refuses to load programs; every ADD tries anew.
+    let mut loads_ahead = true;
     loop {
-        let timeout = if state.ready.is_empty() { state.until_next() } else { 0 };
+        let is_short = loads_ahead && state.steerings.len() < LOADED_AHEAD;
+        let has_work = is_short || !state.ready.is_empty();
+        let timeout = if has_work { 0 } else { state.until_next() };
         let count = match sys::wait(state.queue.as_fd(), &mut events, timeout) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => 0,
             counted => counted?,
         };
         state.take_time();
+        if count == 0 && is_short && state.ready.is_empty() {
+            let loaded = Steering::load();
+            loads_ahead = loaded.is_ok();
+            state.steerings.extend(loaded);
+        }
         for event in &events[..count] {
             let (what, number) = (event.events, event.key);
             match Target::from_number(number) {
@@ -221,7 +233,8 @@ impl State {
         if self.by_id.len() >= MAX_SANDBOXES {
             return (Status::Full, Vec::new());
         }
-        let sockets = match namespace::take_charge(self.home.as_fd(), namespace.as_fd()) {
+        let ready = self.steerings.pop();
+        let sockets = match namespace::take_charge(self.home.as_fd(), namespace.as_fd(), ready) {
             Ok(sockets) => sockets,
             Err(error) => {
                 let status = if error.is_layer { Status::MissingLayer } else { Status::Failed };

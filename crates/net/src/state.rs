@@ -15,6 +15,7 @@ use crate::names::Name;
 use crate::pipes::Pipes;
 use crate::policy::Policy;
 use crate::slab::{Key, Slab};
+use crate::steering::Steering;
 use crate::sys::{self, Result};
 
 /// What an event is about.
@@ -110,6 +111,8 @@ pub(crate) struct State {
     timers: BinaryHeap<Reverse<(u64, Timer)>>,
     pub(crate) audit: Audit,
     pub(crate) pipes: Pipes,
+    /// Programs loaded ahead for the next sandboxes.
+    pub(crate) steerings: Vec<Steering>,
     /// Relays that have more to move than one turn allows.
     pub(crate) ready: VecDeque<Key>,
     /// Connections, flows and lookups in all, at most; each holds four descriptors at most.
@@ -134,6 +137,7 @@ impl State {
             timers: BinaryHeap::new(),
             audit,
             pipes: Pipes::default(),
+            steerings: Vec::new(),
             ready: VecDeque::new(),
             max_open,
         })

@@ -8,17 +8,32 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::sys::{self, Result};
 
-/// Ties the namespace's connections and datagrams to these sockets for as long as the answer stays open.
-pub(crate) fn attach(
-    namespace: BorrowedFd<'_>,
-    tcp: BorrowedFd<'_>,
-    udp: BorrowedFd<'_>,
-) -> Result<OwnedFd> {
-    let map = sys::bpf_socket_map(2)?;
-    sys::bpf_place(map.as_fd(), 0, tcp)?;
-    sys::bpf_place(map.as_fd(), 1, udp)?;
-    let program = sys::bpf_socket_lookup(&program(&map))?;
-    sys::bpf_link(program.as_fd(), namespace)
+/// A loaded program whose array is still empty: it drops everything.
+#[derive(Debug)]
+pub(crate) struct Steering {
+    map: OwnedFd,
+    program: OwnedFd,
+}
+
+impl Steering {
+    /// Loads one; the kernel's examination of it takes most of the time of making a sandbox's network.
+    pub(crate) fn load() -> Result<Self> {
+        let map = sys::bpf_socket_map(2)?;
+        let program = sys::bpf_socket_lookup(&program(&map))?;
+        Ok(Self { map, program })
+    }
+
+    /// Ties the namespace's connections and datagrams to these sockets while the answer stays open.
+    pub(crate) fn attach(
+        self,
+        namespace: BorrowedFd<'_>,
+        tcp: BorrowedFd<'_>,
+        udp: BorrowedFd<'_>,
+    ) -> Result<OwnedFd> {
+        sys::bpf_place(self.map.as_fd(), 0, tcp)?;
+        sys::bpf_place(self.map.as_fd(), 1, udp)?;
+        sys::bpf_link(self.program.as_fd(), namespace)
+    }
 }
 
 /// Where a jump goes; resolved to a distance when the program is put together.

@@ -105,9 +105,5 @@ fn questions_over_tcp_are_answered_too() {
         assert_eq!(resolve(&answer), (0, addresses(&["1.1.1.1"])));
     }
     stream.write_all(&[255, 255, 0]).unwrap();
-    assert_eq!(stream.read(&mut length_of_nothing()).unwrap_or(0), 0);
-}
-
-fn length_of_nothing() -> [u8; 2] {
-    [0; 2]
+    assert_eq!(stream.read(&mut [0; 2]).unwrap_or(0), 0);
 }

@@ -43,9 +43,9 @@ fn the_process_outlives_its_server() {
 fn a_removed_sandbox_keeps_nothing() {
     let mut world = World::new();
     world.serve(7, echo);
-    let before = world.descriptors();
+    let before = world.settled_descriptors();
     let sandbox = world.sandbox("mode public");
-    assert_eq!(world.descriptors(), before + 3, "what an idle sandbox costs");
+    assert_eq!(world.settled_descriptors(), before + 3, "what an idle sandbox costs");
     let mut open = sandbox.connect("1.1.1.1:7").unwrap();
     open.write_all(b"ping").unwrap();
     open.read_exact(&mut [0; 4]).unwrap();
@@ -53,7 +53,7 @@ fn a_removed_sandbox_keeps_nothing() {
     eventually("the flow is there", || world.statistics(&sandbox).flows == 1);
     world.remove(&sandbox);
     assert!(open.read_exact(&mut [0; 1]).is_err());
-    assert!(world.descriptors() <= before + 4, "only spare pipes stay");
+    assert!(world.settled_descriptors() <= before + 4, "only spare pipes stay");
     assert_eq!(world.ask(&Request::Statistics(sandbox.id)).status, Status::Unknown);
     world.remove(&sandbox);
     assert_eq!(sandbox.connect("1.1.1.1:7").unwrap_err().kind(), ErrorKind::ConnectionRefused);
@@ -63,7 +63,7 @@ fn a_removed_sandbox_keeps_nothing() {
 fn what_cannot_be_added_is_refused_and_leaves_nothing() {
     let mut world = World::new();
     let sandbox = world.sandbox("mode public");
-    let before = world.descriptors();
+    let before = world.settled_descriptors();
     let add = |id: u8, policy: &str| Request::Add([id; 16], policy.to_owned());
     let other = fresh().unwrap();
     let exists =
@@ -76,7 +76,7 @@ fn what_cannot_be_added_is_refused_and_leaves_nothing() {
     let wrong = world.client.ask(&add(99, "mode public"), Some(file.as_fd())).unwrap();
     assert_eq!(wrong.status, Status::Failed);
     assert!(String::from_utf8_lossy(&wrong.body).contains("enter the namespace"));
-    assert_eq!(world.descriptors(), before);
+    assert_eq!(world.settled_descriptors(), before);
     assert_eq!(world.ask(&Request::List([0; 16])).ids().len(), 1);
 }
 

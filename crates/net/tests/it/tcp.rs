@@ -41,7 +41,7 @@ fn half_a_close_is_passed_on_and_every_byte_with_it() {
     });
     let sandbox = world.sandbox("mode public");
     let mut stream = sandbox.connect("1.1.1.1:9").unwrap();
-    let sent: Vec<u8> = (0..LENGTH).map(|at| (at * 31 + at / 4099 & 0xff) as u8).collect();
+    let sent: Vec<u8> = (0..LENGTH).map(|at| (at * 31 + at / 4099).to_le_bytes()[0]).collect();
     stream.write_all(&sent).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut got = Vec::new();
@@ -122,7 +122,7 @@ fn connections_leave_no_descriptor_behind() {
     let sandbox = world.sandbox("mode public");
     assert!(sandbox.reaches("1.1.1.1:7"));
     eventually("it is closed", || world.statistics(&sandbox).connections == 0);
-    let before = world.descriptors();
+    let before = world.settled_descriptors();
     std::thread::scope(|scope| {
         for part in 0..4 {
             let sandbox = &sandbox;

@@ -5,7 +5,7 @@ use crate::world::{World, eventually};
 fn answer_all(world: &World, address: &str) {
     let socket = world.datagrams(address);
     std::thread::spawn(move || {
-        let mut buffer = [0_u8; 65_536];
+        let mut buffer = [0_u8; 2048];
         while let Ok((count, from)) = socket.recv_from(&mut buffer) {
             let answer = [b"re:", &buffer[..count]].concat();
             if socket.send_to(&answer, from).is_err() {
@@ -49,7 +49,6 @@ fn denied_datagrams_go_nowhere() {
         ("mode allow\ndomain a.com", "198.18.0.1:443"),
         ("mode public", "203.0.113.1:443"),
         ("mode public", "169.254.169.254:80"),
-        ("mode public", "224.0.0.251:5353"),
         ("mode public", "10.0.0.1:80"),
         ("mode public", "8.8.4.4:853"),
         ("mode public\nproxy http://8.8.4.4:3128", "8.8.4.4:443"),
@@ -57,7 +56,7 @@ fn denied_datagrams_go_nowhere() {
         let sandbox = world.sandbox(policy);
         let socket = sandbox.udp(to);
         let _ = socket.send(b"out");
-        eventually("it is denied", || world.statistics(&sandbox).denied == 1);
+        eventually(&format!("{policy} {to} is denied"), || world.statistics(&sandbox).denied == 1);
         let counters = world.statistics(&sandbox);
         assert_eq!((counters.allowed, counters.up), (0, 0), "{policy} {to}");
     }

@@ -1,0 +1,191 @@
+//! Figures of the network process next to direct loopback in the same run, as one JSON object: connect with echo,
+//! one stream each way, adding and dropping a sandbox, idle sandboxes. Needs root and iproute2.
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends with the reason")]
+#![expect(clippy::print_stdout, reason = "its figures are its output")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mayfly_net::control::Request;
+use mayfly_net::namespace::{fresh, inside};
+use world::{World, echo, ip};
+
+#[expect(dead_code, reason = "shared with the tests, which use more of it")]
+#[path = "../tests/it/world.rs"]
+mod world;
+
+const CONNECTIONS: usize = 3_000;
+const RUNS: usize = 9;
+const STREAM: usize = 1024 * 1024 * 1024;
+const SANDBOXES: usize = 1_000;
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--list") {
+        return;
+    }
+    let mut world = World::new();
+    for namespace in [&world.host, &world.internet] {
+        inside(namespace.as_fd(), prefer_reno).unwrap();
+    }
+    world.serve(7, echo);
+    world.serve(9, sink_or_source);
+    let direct = direct();
+    let sandbox = world.sandbox("mode public");
+    let (mut near, mut far) = (Vec::new(), Vec::new());
+    let (mut up, mut down) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for run in 0..RUNS {
+        near.extend(connects(&direct, "127.0.0.1:7", CONNECTIONS / RUNS, run));
+        far.extend(connects(&sandbox.namespace, "1.0.0.0:7", CONNECTIONS / RUNS, run));
+        for (index, (namespace, to)) in
+            [(&direct, "127.0.0.1:9"), (&sandbox.namespace, "1.1.1.1:9")].into_iter().enumerate()
+        {
+            up[index].push(stream(namespace, to, true));
+            down[index].push(stream(namespace, to, false));
+        }
+    }
+    let (adds, drops, percent) = life(&mut world);
+    let fields = [
+        ("connect_echo_direct_p50_us", at(&mut near, 50)),
+        ("connect_echo_direct_p99_us", at(&mut near, 99)),
+        ("connect_echo_p50_us", at(&mut far, 50)),
+        ("connect_echo_p99_us", at(&mut far, 99)),
+        ("up_direct_gb_s", at(&mut up[0], 50)),
+        ("up_gb_s", at(&mut up[1], 50)),
+        ("down_direct_gb_s", at(&mut down[0], 50)),
+        ("down_gb_s", at(&mut down[1], 50)),
+        ("add_p50_us", at(&mut adds.clone(), 50)),
+        ("add_p99_us", at(&mut adds.clone(), 99)),
+        ("drop_p50_us", at(&mut drops.clone(), 50)),
+        ("drop_p99_us", at(&mut drops.clone(), 99)),
+        ("idle_1000_percent_of_a_core", percent),
+    ];
+    let fields: Vec<String> =
+        fields.iter().map(|(name, value)| format!("  \"{name}\": {value:.2}")).collect();
+    println!("{{\n{}\n}}", fields.join(",\n"));
+}
+
+/// Has this thread's namespace begin connections with reno.
+fn prefer_reno() {
+    std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno").unwrap();
+}
+
+/// A namespace with loopback and reno, and the same servers in it.
+fn direct() -> OwnedFd {
+    let namespace = fresh().unwrap();
+    ip(&namespace, "link set lo up\n");
+    inside(namespace.as_fd(), || {
+        prefer_reno();
+        for (port, handle) in [(7, echo as fn(TcpStream)), (9, sink_or_source)] {
+            let listener = TcpListener::bind(("::", port)).unwrap();
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let stream = stream.unwrap();
+                    std::thread::spawn(move || handle(stream));
+                }
+            });
+        }
+    })
+    .unwrap();
+    namespace
+}
+
+/// `u` = takes all until the end and answers one byte; `d` = sends a stream.
+fn sink_or_source(mut stream: TcpStream) {
+    let mut way = [0_u8];
+    let mut buffer = vec![0_u8; 1024 * 1024];
+    if stream.read_exact(&mut way).is_err() {
+        return;
+    }
+    if way == *b"u" {
+        while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        let _ = stream.write_all(b".");
+    } else {
+        for _ in 0..STREAM / buffer.len() {
+            if stream.write_all(&buffer).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Microseconds of connect and echo of one byte; another address and port for each, as for real clients.
+fn connects(namespace: &OwnedFd, to: &str, count: usize, run: usize) -> Vec<f64> {
+    let first: SocketAddr = to.parse().unwrap();
+    inside(namespace.as_fd(), || {
+        let connect = |index: usize| {
+            let SocketAddr::V4(mut to) = first else { unreachable!("an IPv4 address") };
+            if !to.ip().is_loopback() {
+                let place = u32::try_from(run * count + index + 1).unwrap();
+                to.set_ip((to.ip().to_bits() + place).into());
+            }
+            let start = Instant::now();
+            let mut stream = TcpStream::connect(to).unwrap();
+            stream.write_all(b"x").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+            start.elapsed().as_secs_f64() * 1e6
+        };
+        (0..count).map(connect).collect()
+    })
+    .unwrap()
+}
+
+/// GB/s of one stream.
+fn stream(namespace: &OwnedFd, to: &str, is_up: bool) -> f64 {
+    let mut stream = inside(namespace.as_fd(), || TcpStream::connect(to).unwrap()).unwrap();
+    let mut buffer = vec![0_u8; 1024 * 1024];
+    let start = Instant::now();
+    stream.write_all(if is_up { b"u" } else { b"d" }).unwrap();
+    if is_up {
+        for _ in 0..STREAM / buffer.len() {
+            stream.write_all(&buffer).unwrap();
+        }
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    } else {
+        let mut all = 0;
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            all += count;
+        }
+        assert_eq!(all, STREAM);
+    }
+    STREAM as f64 / start.elapsed().as_secs_f64() / 1e9
+}
+
+/// Microseconds of ADD to a ready namespace and of REMOVE, and the processor time of all when idle.
+fn life(world: &mut World) -> (Vec<f64>, Vec<f64>, f64) {
+    let (mut adds, mut drops) = (Vec::new(), Vec::new());
+    let ready: Vec<OwnedFd> = (0..SANDBOXES).map(|_| fresh().unwrap()).collect();
+    let id = |index: usize| u128::try_from(index + 1000).unwrap().to_be_bytes();
+    for (index, namespace) in ready.iter().enumerate() {
+        let request = Request::Add(id(index), "mode public".to_owned());
+        let start = Instant::now();
+        world.client.ask(&request, Some(namespace.as_fd())).unwrap();
+        adds.push(start.elapsed().as_secs_f64() * 1e6);
+        // Sandboxes come at intervals, in which the process loads what it needs for the next ones.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let before = ticks(world.pid());
+    std::thread::sleep(Duration::from_secs(5));
+    let percent = (ticks(world.pid()) - before) / 5.0;
+    for index in 0..SANDBOXES {
+        let start = Instant::now();
+        world.ask(&Request::Remove(id(index)));
+        drops.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    (adds, drops, percent)
+}
+
+/// Hundredths of a second that a process has used.
+fn ticks(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()
+}
+
+/// The value at a percentile.
+fn at(values: &mut [f64], percentile: usize) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[(values.len() - 1) * percentile / 100]
+}
