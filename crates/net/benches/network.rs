@@ -55,6 +55,7 @@ fn main() {
         ("up_gb_s", at(&mut up[1], 50)),
         ("down_direct_gb_s", at(&mut down[0], 50)),
         ("down_gb_s", at(&mut down[1], 50)),
+        ("add_p10_us", at(&mut adds.clone(), 10)),
         ("add_p50_us", at(&mut adds.clone(), 50)),
         ("add_p99_us", at(&mut adds.clone(), 99)),
         ("drop_p50_us", at(&mut drops.clone(), 50)),
@@ -150,7 +151,7 @@ fn stream(namespace: &OwnedFd, to: &str, is_up: bool) -> f64 {
         }
         assert_eq!(all, STREAM);
     }
-    STREAM as f64 / start.elapsed().as_secs_f64() / 1e9
+    f64::from(u32::try_from(STREAM).unwrap()) / start.elapsed().as_secs_f64() / 1e9
 }
 
 /// Microseconds of ADD to a ready namespace and of REMOVE, and the processor time of all when idle.

@@ -108,8 +108,6 @@ pub(crate) fn take_charge(
 }
 
 fn configure(has_v6: bool) -> std::result::Result<(OwnedFd, OwnedFd), SetUpError> {
-    // Others lose half of their speed over loopback; a kernel without this one goes on with its own.
-    let _ = std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno");
     netlink::configure(has_v6).map_err(at("set up addresses and routes"))?;
     let tcp = socket(has_v6, sys::STREAM).map_err(at("open the TCP listener"))?;
     prefer_reno(tcp.as_fd());

@@ -18,6 +18,22 @@ fn a_public_policy_reaches_the_internet_over_both_families() {
 }
 
 #[test]
+fn both_ends_inside_go_by_reno() {
+    let mut world = World::new();
+    world.serve(7, echo);
+    let sandbox = world.sandbox("mode public");
+    for to in ["1.1.1.1:7", "[2606:4700::1]:7"] {
+        let _open = sandbox.connect(to).unwrap();
+        let list = || std::process::Command::new("ss").arg("-tinHO").output().unwrap().stdout;
+        let sockets = String::from_utf8(sandbox.inside(list)).unwrap();
+        assert!(sockets.lines().count() > 0, "{to}");
+        for socket in sockets.lines().filter(|line| line.starts_with("ESTAB")) {
+            assert!(socket.contains(" reno "), "{to}: {socket}");
+        }
+    }
+}
+
+#[test]
 fn a_blocked_sandbox_reaches_nothing() {
     let mut world = World::new();
     world.serve(7, echo);
