@@ -93,6 +93,8 @@ pub(crate) struct Relay {
     pub(crate) goal: Option<SocketAddr>,
     pub(crate) stage: Stage,
     pub(crate) pump: Pump,
+    /// Whether it waits for its next turn already.
+    pub(crate) is_queued: bool,
     pub(crate) started: u64,
     pub(crate) started_wall: u64,
 }

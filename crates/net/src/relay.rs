@@ -93,6 +93,7 @@ impl State {
             goal: None,
             stage: Stage::Resolving,
             pump: Pump::new(inside, guard),
+            is_queued: false,
             started: self.now,
             started_wall: wall_clock(),
         };
@@ -324,7 +325,7 @@ impl State {
     /// Moves what can be moved.
     pub(crate) fn run(&mut self, key: Key) {
         let Some(relay) = self.relays.get_mut(key) else { return };
-        if !matches!(relay.stage, Stage::Open) {
+        if !matches!(relay.stage, Stage::Open) || relay.is_queued {
             return;
         }
         let result = relay.pump.run(&mut self.pipes);
@@ -335,10 +336,21 @@ impl State {
         }
         match result {
             Turn::Waiting => {}
-            Turn::More => self.ready.push_back(key),
+            Turn::More => {
+                relay.is_queued = true;
+                self.ready.push_back(key);
+            }
             Turn::Ended => self.close(key, "allowed", false),
             Turn::Broken => self.close(key, "allowed", true),
             Turn::Refused => self.end(key, Reason::Unproven),
+        }
+    }
+
+    /// The turn of a connection that had more to move has come.
+    pub(crate) fn run_queued(&mut self, key: Key) {
+        if let Some(relay) = self.relays.get_mut(key) {
+            relay.is_queued = false;
+            self.run(key);
         }
     }
 
@@ -403,6 +415,16 @@ impl State {
             mine.filter_map(|(key, relay)| Some((key, judge_one(relay).err()?))).collect();
         for (key, reason) in refused {
             self.end(key, reason);
+        }
+    }
+
+    /// Resets all connections of a sandbox but those to the server: the proxy is another one now.
+    pub(crate) fn drop_proxied(&mut self, sandbox: Key) {
+        let is_ours = |relay: &Relay| relay.sandbox == sandbox && !relay.is_internal;
+        let mine = self.relays.iter().filter(|(_, relay)| is_ours(relay));
+        let keys: Vec<Key> = mine.map(|(key, _)| key).collect();
+        for key in keys {
+            self.end(key, Reason::Protocol);
         }
     }
 

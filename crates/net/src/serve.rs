@@ -121,7 +121,7 @@ impl State {
     fn continue_ready(&mut self) {
         for _ in 0..self.ready.len().min(MAX_READY) {
             if let Some(key) = self.ready.pop_front() {
-                self.run(key);
+                self.run_queued(key);
             }
         }
     }
@@ -265,8 +265,12 @@ impl State {
         let Some(key) = self.by_id.get(id).copied() else {
             return (Status::Unknown, Vec::new());
         };
-        if let Some(sandbox) = self.sandboxes.get_mut(key) {
-            sandbox.policy = policy;
+        let Some(sandbox) = self.sandboxes.get_mut(key) else {
+            return (Status::Unknown, Vec::new());
+        };
+        let former = std::mem::replace(&mut sandbox.policy, policy);
+        if former.proxy != sandbox.policy.proxy {
+            self.drop_proxied(key);
         }
         self.judge_relays_again(key);
         self.judge_flows_again(key);

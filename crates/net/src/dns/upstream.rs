@@ -109,8 +109,10 @@ impl State {
             None => {}
             Some(Channel::Datagram(socket)) => {
                 let mut buffer = [0_u8; 4096];
-                let Ok(length) = sys::receive(socket.as_fd(), &mut buffer) else {
-                    return self.ask_next(key);
+                let length = match sys::receive(socket.as_fd(), &mut buffer) {
+                    Ok(length) => length,
+                    Err(error) if error.raw_os_error() == Some(sys::AGAIN) => return,
+                    Err(_) => return self.ask_next(key),
                 };
                 let answer =
                     message::read_answer(&buffer[..length], lookup.id, &lookup.name, lookup.kind);

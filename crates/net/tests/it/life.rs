@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use mayfly_net::client::Client;
 use mayfly_net::control::{Request, Status};
-use mayfly_net::namespace::fresh;
+use mayfly_net::namespace::{fresh, inside};
 
 use crate::world::{World, echo, eventually};
 
@@ -78,6 +78,29 @@ fn what_cannot_be_added_is_refused_and_leaves_nothing() {
     assert!(String::from_utf8_lossy(&wrong.body).contains("enter the namespace"));
     assert_eq!(world.settled_descriptors(), before);
     assert_eq!(world.ask(&Request::List([0; 16])).ids().len(), 1);
+}
+
+#[test]
+fn c3_a_set_up_that_fails_half_way_is_undone() {
+    let mut world = World::new();
+    let namespace = fresh().unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = inside(namespace.as_fd(), || {
+            std::process::Command::new(program).args(arguments).output().unwrap()
+        });
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    inside(namespace.as_fd(), || {
+        std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "1").unwrap();
+    })
+    .unwrap();
+    let request = Request::Add([99; 16], "mode public".to_owned());
+    let answer = world.client.ask(&request, Some(namespace.as_fd())).unwrap();
+    assert_eq!(answer.status, Status::Failed);
+    assert!(String::from_utf8_lossy(&answer.body).starts_with("set up addresses and routes"));
+    assert!(!run("ip", &["route", "show", "table", "local"]).contains("local default"));
+    assert_eq!(run("ss", &["-tulnH"]), "");
+    assert!(world.ask(&Request::List([0; 16])).ids().is_empty());
 }
 
 #[test]

@@ -36,6 +36,19 @@ fn tightening_closes_what_is_no_longer_allowed_and_nothing_else() {
 }
 
 #[test]
+fn another_proxy_cuts_what_does_not_go_through_it() {
+    let mut world = World::new();
+    world.serve(7, echo);
+    let sandbox = world.sandbox("mode public");
+    let mut open = sandbox.connect("1.1.1.1:7").unwrap();
+    assert!(is_alive(&mut open));
+    world.set_policy(&sandbox, "mode public\nconnections 9");
+    assert!(is_alive(&mut open));
+    world.set_policy(&sandbox, "mode public\nproxy http://5.6.7.8:3128");
+    assert!(!is_alive(&mut open));
+}
+
+#[test]
 fn a_policy_that_cannot_be_read_leaves_the_running_one() {
     let mut world = World::new();
     world.serve(7, echo);
