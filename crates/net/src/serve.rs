@@ -21,10 +21,6 @@ const MAX_SERVERS: usize = 8;
 const ROUND: usize = 256;
 /// Relays that continue per round.
 const MAX_READY: usize = 64;
-/// Descriptors that are not for connections: sandboxes (three each), pipes, audit files.
-const RESERVED: u64 = 4_000 * 3 + 1_000;
-/// Sandboxes of one process, at most.
-const MAX_SANDBOXES: usize = 4_000;
 /// Programs that are loaded in idle moments for the next sandboxes; two descriptors each.
 const LOADED_AHEAD: usize = 16;
 /// Milliseconds between two looks at the host's addresses when they keep changing.
@@ -45,11 +41,9 @@ pub fn serve() -> ExitCode {
 fn run(folder: PathBuf) -> Result<std::convert::Infallible> {
     let control = sys::inherited_listener();
     let descriptors = sys::raise_open_files()?;
-    // A connection holds two sockets, and two pipes (four ends) while bytes are on their way.
-    let max_open = descriptors.saturating_sub(RESERVED.min(descriptors / 2)) / 6;
     let audit = Audit::new(folder);
     let home = namespace::current()?;
-    let mut state = State::new(home, audit, usize::try_from(max_open).unwrap_or(usize::MAX))?;
+    let mut state = State::new(home, audit, descriptors)?;
     let changes = netlink::changes()?;
     state.host = netlink::own_addresses()?;
     state.watch(control.as_fd(), sys::READABLE, Target::Control)?;
@@ -230,7 +224,7 @@ impl State {
         if self.by_id.contains_key(&id) {
             return (Status::Exists, Vec::new());
         }
-        if self.by_id.len() >= MAX_SANDBOXES {
+        if self.by_id.len() >= self.max_sandboxes {
             return (Status::Full, Vec::new());
         }
         let ready = self.steerings.pop();

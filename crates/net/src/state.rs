@@ -18,6 +18,11 @@ use crate::slab::{Key, Slab};
 use crate::steering::Steering;
 use crate::sys::{self, Result};
 
+/// Sandboxes of one process, at most; each holds three descriptors.
+const MAX_SANDBOXES: u64 = 4_000;
+/// Descriptors for all else: spare pipes, audit files, servers, programs loaded ahead.
+const OTHERS: u64 = 400;
+
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
@@ -117,10 +122,16 @@ pub(crate) struct State {
     pub(crate) ready: VecDeque<Key>,
     /// Connections, flows and lookups in all, at most; each holds four descriptors at most.
     pub(crate) max_open: usize,
+    /// Sandboxes, at most.
+    pub(crate) max_sandboxes: usize,
 }
 
 impl State {
-    pub(crate) fn new(home: OwnedFd, audit: Audit, max_open: usize) -> Result<Self> {
+    pub(crate) fn new(home: OwnedFd, audit: Audit, descriptors: u64) -> Result<Self> {
+        // A third of few descriptors is for sandboxes, of many what they need.
+        let for_sandboxes = (descriptors / 3).min(3 * MAX_SANDBOXES);
+        let for_open = descriptors.saturating_sub(for_sandboxes + OTHERS);
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
             queue: sys::event_queue()?,
             home,
@@ -139,7 +150,9 @@ impl State {
             pipes: Pipes::default(),
             steerings: Vec::new(),
             ready: VecDeque::new(),
-            max_open,
+            // Two sockets each, and two pipes (four ends) while bytes are on their way.
+            max_open: count(for_open / 6),
+            max_sandboxes: count(for_sandboxes / 3),
         })
     }
 

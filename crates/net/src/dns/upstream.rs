@@ -142,17 +142,23 @@ impl State {
             }
         }
         let mut buffer = [0_u8; 4096];
-        loop {
+        // A resolver may close right after its answer.
+        let has_ended = loop {
             match sys::receive(socket.as_fd(), &mut buffer) {
                 Ok(count) if count > 0 && input.len() < MAX_ANSWER => {
                     input.extend_from_slice(&buffer[..count]);
                 }
-                Err(error) if error.raw_os_error() == Some(sys::AGAIN) => break,
-                _ => return self.ask_next(key),
+                Err(error) if error.raw_os_error() == Some(sys::AGAIN) => break false,
+                _ => break true,
             }
-        }
-        let Some((head, rest)) = input.split_at_checked(2) else { return };
-        let Some(whole) = rest.get(..usize::from(u16::from_be_bytes([head[0], head[1]]))) else {
+        };
+        let whole = input.split_at_checked(2).and_then(|(head, rest)| {
+            rest.get(..usize::from(u16::from_be_bytes([head[0], head[1]])))
+        });
+        let Some(whole) = whole else {
+            if has_ended {
+                self.ask_next(key);
+            }
             return;
         };
         match message::read_answer(whole, lookup.id, &lookup.name, lookup.kind) {
