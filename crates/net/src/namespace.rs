@@ -68,6 +68,14 @@ pub fn inside<T>(namespace: BorrowedFd<'_>, act: impl FnOnce() -> T) -> io::Resu
     visit(home.as_fd(), namespace, act)
 }
 
+/// Whether this host can steer a sandbox's connections: the kernel loads the BPF program for it.
+///
+/// # Errors
+/// The kernel's reason: no `sk_lookup` (before 5.9), or no right to load programs.
+pub fn probe() -> io::Result<()> {
+    Steering::load().map(drop)
+}
+
 /// As [`inside`], for who keeps a descriptor of its own namespace.
 pub(crate) fn visit<T>(
     home: BorrowedFd<'_>,

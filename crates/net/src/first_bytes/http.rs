@@ -14,11 +14,11 @@ const MAX_HEAD: usize = 16 * 1024;
 pub(super) fn begins(bytes: &[u8]) -> Option<bool> {
     const MAX_METHOD: usize = 32;
     let method =
-        bytes.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
+        bytes.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
     if method == bytes.len() && method <= MAX_METHOD {
         return None;
     }
-    if method == 0 || bytes[method] != b' ' {
+    if method == 0 || bytes.get(method) != Some(&b' ') {
         return Some(false);
     }
     let end = bytes.iter().position(|byte| *byte == b'\n')?;

@@ -103,6 +103,8 @@ mod tests {
             (b"SSH-2.0-x\r\n", Decision::Refuse, Decision::Free),
             (b"EHLO x\r\n", Decision::Refuse, Decision::Free),
             (b"EHLO", Decision::Wait, Decision::Wait),
+            (&[b'A'; 32], Decision::Wait, Decision::Wait),
+            (&[b'A'; 33], Decision::Refuse, Decision::Free),
             (b"\0\0\0\x08\x04", Decision::Refuse, Decision::Free),
             (b"\x16\x03\x01", Decision::Wait, Decision::Wait),
             (b"\x16\x04\x01\0\x05", Decision::Refuse, Decision::Free),
@@ -113,6 +115,7 @@ mod tests {
                 Decision::Forward(31),
                 Decision::Forward(31),
             ),
+            (b"get / HTTP/1.1\r\nHost: b.com\r\n\r\n", Decision::Refuse, Decision::Refuse),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Decision::Refuse, Decision::Refuse),
             (
                 b"CONNECT b.com:443 HTTP/1.1\r\nHost: a.com\r\n\r\n",
@@ -130,6 +133,7 @@ mod tests {
     #[test]
     fn random_bytes_never_panic() {
         for good in [
+            &[b'A'; 40][..],
             b"GET / HTTP/1.1\r\nHost: a.com\r\nContent-Length: 3\r\n\r\nabc".as_slice(),
             b"\x16\x03\x01\0\x10\x01\0\0\x0c\x03\x03aaaaaaaaaa",
         ] {

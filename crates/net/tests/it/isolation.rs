@@ -55,6 +55,11 @@ fn n1_to_n4_what_is_never_allowed_is_unreachable_even_if_listed() {
 }
 
 #[test]
+fn this_host_can_steer() {
+    mayfly_net::namespace::probe().unwrap();
+}
+
+#[test]
 fn own_services_are_left_alone_and_neighbours_do_not_see_them() {
     let mut world = World::new();
     let (own, other) = (world.sandbox("mode public"), world.sandbox("mode public"));

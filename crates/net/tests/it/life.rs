@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mayfly_net::client::Client;
 use mayfly_net::control::{Request, Status};
@@ -24,6 +25,36 @@ fn a_killed_process_lets_nothing_through_until_its_sandboxes_are_added_again() {
     assert!(sandbox.connect("1.1.1.1:7").is_err(), "no committed policy");
     world.add(&sandbox, "mode public");
     assert!(sandbox.reaches("1.1.1.1:7") && sandbox.reaches("[2606:4700::1]:7"));
+}
+
+#[test]
+fn n13_kills_under_load_let_nothing_through_that_the_policy_denies() {
+    const KILLS: usize = 5;
+    let mut world = World::new();
+    world.serve(7, echo);
+    let sandbox = world.sandbox("mode allow\ncidr 1.1.1.0/24");
+    let is_over = AtomicBool::new(false);
+    let (allowed, denied) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for (to, count) in
+            [("1.1.1.1:7", &allowed), ("8.8.8.8:7", &denied), ("[2606::1]:7", &denied)]
+        {
+            let (sandbox, is_over) = (&sandbox, &is_over);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    count.fetch_add(usize::from(sandbox.reaches(to)), Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..KILLS {
+            let before = allowed.load(Ordering::Relaxed);
+            eventually("traffic flows", || allowed.load(Ordering::Relaxed) > before + 20);
+            world.restart();
+            world.add(&sandbox, "mode allow\ncidr 1.1.1.0/24");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(denied.load(Ordering::Relaxed), 0);
 }
 
 #[test]
