@@ -10,11 +10,12 @@ use crate::names::Name;
 /// Longest head of a request.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Whether these bytes begin an HTTP request; nothing while that is open.
+/// Whether these bytes begin an HTTP request; nothing while that is open. Methods are upper case for every server;
+/// words in lower case belong to other protocols, which may wait for an answer after a single one.
 pub(super) fn begins(bytes: &[u8]) -> Option<bool> {
     const MAX_METHOD: usize = 32;
     let method =
-        bytes.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
+        bytes.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
     if method == bytes.len() && method <= MAX_METHOD {
         return None;
     }

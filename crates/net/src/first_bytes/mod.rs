@@ -115,7 +115,7 @@ mod tests {
                 Decision::Forward(31),
                 Decision::Forward(31),
             ),
-            (b"get / HTTP/1.1\r\nHost: b.com\r\n\r\n", Decision::Refuse, Decision::Refuse),
+            (b"get / HTTP/1.1\r\nHost: b.com\r\n\r\n", Decision::Refuse, Decision::Free),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Decision::Refuse, Decision::Refuse),
             (
                 b"CONNECT b.com:443 HTTP/1.1\r\nHost: a.com\r\n\r\n",
