@@ -1,12 +1,13 @@
 //! Isolation cases N1-N4, N7, N8, N14 at this level: what no policy lets out, and what never gets in.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::{TcpListener, TcpStream};
-
-use mayfly_net::namespace::inside;
 use std::os::fd::AsFd as _;
 
-use crate::world::{World, echo};
+use mayfly_net::control::Request;
+use mayfly_net::namespace::inside;
+
+use crate::world::{RESOLVER, World, echo, eventually, question, resolve};
 
 /// Every address at which the world's host, a neighbour or a cloud would listen.
 const NEVER: [&str; 24] = [
@@ -120,4 +121,78 @@ fn n8_a_namespace_without_a_committed_policy_has_no_way_out() {
     for to in ["1.1.1.1:7", "[2606:4700::1]:7"] {
         assert_eq!(sandbox.connect(to).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{to}");
     }
+}
+
+#[test]
+fn hostile_bytes_do_not_end_the_process() {
+    const ROUNDS: usize = 300;
+    let mut world = World::new();
+    world.resolver();
+    world.serve(80, echo);
+    let sandbox =
+        world.sandbox(&format!("mode allow\ndomain good.example.com\nresolver {RESOLVER}"));
+    let socket = sandbox.udp("10.0.0.53:53");
+    socket.send(&question(7, "good.example.com", 1)).unwrap();
+    let mut buffer = [0_u8; 512];
+    let count = socket.recv(&mut buffer).unwrap();
+    let name = format!("{}:80", resolve(&buffer[..count]).1[0]);
+    let request =
+        b"POST / HTTP/1.1\r\nHost: good.example.com\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n";
+    let query = question(9, "good.example.com", 1);
+    let framed = [&[0, u8::try_from(query.len()).unwrap()], query.as_slice()].concat();
+    let hello = [&[22, 3, 1, 0, 40, 1, 0, 0, 36, 3, 3][..], &[7; 40]].concat();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 20).unwrap() % bound
+    };
+    for _ in 0..ROUNDS {
+        for (to, good) in [
+            (name.as_str(), request.as_slice()),
+            (name.as_str(), hello.as_slice()),
+            ("8.8.8.8:53", framed.as_slice()),
+        ] {
+            let mut bytes = good.to_vec();
+            for _ in 0..=next(4) {
+                let at = next(bytes.len());
+                bytes[at] = u8::try_from(next(256)).unwrap();
+            }
+            bytes.truncate(1 + next(bytes.len()));
+            let mut stream = sandbox.connect(to).unwrap();
+            let _ = stream.write_all(&bytes);
+        }
+        let mut bytes = query.clone();
+        let at = next(bytes.len());
+        bytes[at] = u8::try_from(next(256)).unwrap();
+        let _ = socket.send(&bytes[..next(bytes.len() + 1)]);
+        let _ = world.client.ask(&Request::SetPolicy([0; 16], "mode\0".repeat(next(99))), None);
+    }
+    assert!(world.statistics(&sandbox).denied > 0, "the same process still answers");
+    eventually("all are closed", || world.statistics(&sandbox).connections == 0);
+}
+
+#[test]
+fn only_root_may_speak_with_the_process() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let world = World::new();
+    let path = world.folder.join("control");
+    for open in [&path, &world.folder] {
+        std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let script = "import socket, sys\n\
+                  s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n\
+                  s.connect(sys.argv[1])\n\
+                  s.settimeout(10)\n\
+                  try:\n    s.send(bytes([1] + [0] * 23))\n    print(len(s.recv(100)))\n\
+                  except OSError:\n    print(0)\n";
+    let answered = |user: u32| {
+        let mut python = std::process::Command::new("python3");
+        let output = python.args(["-c", script]).arg(&path).uid(user).gid(user).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse::<usize>().unwrap()
+    };
+    assert_eq!(answered(65_534), 0);
+    assert!(answered(0) > 8);
 }
