@@ -1,4 +1,4 @@
-//! Figures of the network process next to direct loopback in the same run, as one JSON object: connect with echo,
+//! Figures of the network process next to direct loopback in the same run, one JSON line each: connect with echo,
 //! one stream each way, adding and dropping a sandbox, idle sandboxes. Needs root and iproute2.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends with the reason")]
 #![expect(clippy::print_stdout, reason = "its figures are its output")]
@@ -46,25 +46,55 @@ fn main() {
         }
     }
     let (adds, drops, percent) = life(&mut world);
-    let fields = [
-        ("connect_echo_direct_p50_us", at(&mut near, 50)),
-        ("connect_echo_direct_p99_us", at(&mut near, 99)),
-        ("connect_echo_p50_us", at(&mut far, 50)),
-        ("connect_echo_p99_us", at(&mut far, 99)),
-        ("up_direct_gb_s", at(&mut up[0], 50)),
-        ("up_gb_s", at(&mut up[1], 50)),
-        ("down_direct_gb_s", at(&mut down[0], 50)),
-        ("down_gb_s", at(&mut down[1], 50)),
-        ("add_p10_us", at(&mut adds.clone(), 10)),
-        ("add_p50_us", at(&mut adds.clone(), 50)),
-        ("add_p99_us", at(&mut adds.clone(), 99)),
-        ("drop_p50_us", at(&mut drops.clone(), 50)),
-        ("drop_p99_us", at(&mut drops.clone(), 99)),
-        ("idle_1000_percent_of_a_core", percent),
-    ];
-    let fields: Vec<String> =
-        fields.iter().map(|(name, value)| format!("  \"{name}\": {value:.2}")).collect();
-    println!("{{\n{}\n}}", fields.join(",\n"));
+    let connect = (at(&mut near, 50), at(&mut far, 50));
+    let tail = (at(&mut near, 99), at(&mut far, 99));
+    let holds = |most: bool| if most { "true" } else { "false" };
+    print(
+        "network: connect and echo, directly",
+        "us",
+        near.len(),
+        (connect.0, tail.0),
+        ",\"floor\":null",
+    );
+    let ratio = connect.1 / connect.0;
+    let promise = format!(
+        ",\"floor\":{:.2},\"ratio\":{ratio:.2},\"limit\":\"<= 4x\",\"holds\":{}",
+        connect.0,
+        holds(ratio <= 4.0)
+    );
+    print(
+        "network: connect and echo, through the policy",
+        "us",
+        far.len(),
+        (connect.1, tail.1),
+        &promise,
+    );
+    for (name, [direct, through]) in [("up", &mut up), ("down", &mut down)] {
+        let (direct, through) = (at(direct, 50), at(through, 50));
+        let ratio = through / direct;
+        let promise = format!(
+            ",\"floor\":{direct:.2},\"ratio\":{ratio:.2},\"limit\":\">= 0.3x, 1 GB/s\",\"holds\":{}",
+            holds(ratio >= 0.3 && through >= 1.0)
+        );
+        let name = format!("network: one stream {name}");
+        print(&name, "GB/s", RUNS, (through, through), &promise);
+    }
+    for (name, times, most) in
+        [("network: add a sandbox", &adds, 300.0), ("network: drop a sandbox", &drops, 100.0)]
+    {
+        let (middle, tail) = (at(&mut times.clone(), 50), at(&mut times.clone(), 99));
+        let promise = format!(",\"limit\":\"<= {most}\",\"holds\":{}", holds(middle <= most));
+        print(name, "us", times.len(), (middle, tail), &promise);
+    }
+    let promise = format!(",\"limit\":\"<= 3\",\"holds\":{}", holds(percent <= 3.0));
+    print("network: 1,000 idle sandboxes, of a core", "%", SANDBOXES, (percent, percent), &promise);
+}
+
+/// One figure as the task runner reads it; `rest` = floor, ratio and promise.
+fn print(name: &str, unit: &str, n: usize, (p50, p99): (f64, f64), rest: &str) {
+    println!(
+        "{{\"name\":\"{name}\",\"unit\":\"{unit}\",\"n\":{n},\"p50\":{p50:.2},\"p99\":{p99:.2}{rest}}}"
+    );
 }
 
 /// Has this thread's namespace begin connections with reno.
