@@ -4,8 +4,7 @@
 //! the ordinary user of the tests, and runs this program again. (A filter that an ordinary user installs
 //! would take from him the set-id programs that map his ids.)
 
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::ffi::OsString;
 
 use mayfly_core::Kind;
 use mayfly_runtime::local::{LocalRuntime, Options};
@@ -14,12 +13,10 @@ use crate::c01_missing_layers::{
     ENOSYS, EPERM, LANDLOCK_CREATE, NEW_NETWORK, NEW_USER, OPEN_TREE, judge, number,
 };
 use crate::harness::{Bench, rootless};
+use crate::outside::{is_inner, passes_apart};
 
 /// The user that `cargo xtask setup` makes.
 const USER: &str = "mayfly-test";
-/// Set in the inner run.
-const INNER: &str = "MAYFLY_TEST_INNER";
-
 /// Becomes the user and runs a program, by descriptor since its folder may be closed to him; a system call,
 /// if one is named, then answers an error, also when only a flag of its first argument is set.
 const PLAY: &str = "
@@ -43,7 +40,7 @@ os.execve(program, sys.argv[5:], os.environ)
 /// Whether this is the inner run, as the user. The outer one starts it and demands that it passes: behind a
 /// script that prepares the host, and a system call that is refused.
 fn as_user(test: &str, script: &str, call: i64, flag: u64, error: u32) -> bool {
-    if std::env::var_os(INNER).is_some() {
+    if is_inner() {
         assert!(rootless());
         return true;
     }
@@ -58,19 +55,10 @@ fn as_user(test: &str, script: &str, call: i64, flag: u64, error: u32) -> bool {
     }
     let whole = format!("set -e\n{script}\nexec \"$@\"");
     let numbers = [call.to_string(), flag.to_string(), error.to_string()];
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private", "/bin/sh", "-c", &whole, "sh"])
-        .args(["/usr/bin/python3", "-I", "-c", PLAY, USER])
-        .args(numbers)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INNER, "1")
-        .process_group(0);
-    let ran = command.output().unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(ran.status.success(), "{}\n{}", said(&ran.stdout), said(&ran.stderr));
-    assert!(said(&ran.stdout).contains("1 passed"), "{}", said(&ran.stdout));
+    let mut played: Vec<OsString> =
+        ["/usr/bin/python3", "-I", "-c", PLAY, USER].map(OsString::from).to_vec();
+    played.extend(numbers.map(OsString::from));
+    passes_apart(test, &whole, played);
     false
 }
 

@@ -3,23 +3,19 @@
 //!
 //! Each case runs this program again in a mount namespace of its own, where the part is hidden.
 
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
 
 use mayfly_core::Kind;
 use mayfly_core::ports::runtime::{LayerState, Runtime as _};
 use mayfly_runtime::local::{LocalRuntime, Options};
 
 use crate::harness::Bench;
-
-/// Set in the inner run.
-const INNER: &str = "MAYFLY_TEST_INNER";
+use crate::outside::{is_inner, passes_apart};
 
 /// Whether this is the inner run. The outer one starts it behind `script`, in which `$1` is an empty folder,
 /// and demands that it passes.
 fn inside(test: &str, script: &str) -> bool {
-    if std::env::var_os(INNER).is_some() {
+    if is_inner() {
         return true;
     }
     if !rustix::process::geteuid().is_root() {
@@ -28,18 +24,7 @@ fn inside(test: &str, script: &str) -> bool {
     }
     let empty = tempfile::tempdir().unwrap();
     let whole = format!("set -e\nfolder=\"$1\"\nshift\n{script}\nexec \"$@\"");
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private", "/bin/sh", "-c", &whole, "sh"])
-        .arg(empty.path())
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INNER, "1")
-        .process_group(0);
-    let ran = command.output().unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(ran.status.success(), "{}\n{}", said(&ran.stdout), said(&ran.stderr));
-    assert!(said(&ran.stdout).contains("1 passed"), "{}", said(&ran.stdout));
+    passes_apart(test, &whole, vec![empty.path().into()]);
     false
 }
 

@@ -1,7 +1,9 @@
 //! What stands outside the sandboxes: what attacks aim at, and the attempts where nothing confines them.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -20,6 +22,32 @@ pub(crate) fn unprotected(script: &str) -> Ran {
         code: output.status.code().unwrap_or(-1),
         text: String::from_utf8_lossy(&text).into_owned(),
     }
+}
+
+/// Set in a run of [`passes_apart`].
+const INNER: &str = "MAYFLY_TEST_INNER";
+
+/// Whether this is the inner run of a test.
+pub(crate) fn is_inner() -> bool {
+    std::env::var_os(INNER).is_some()
+}
+
+/// Runs one test of this program again, behind a script in a mount namespace of its own, and demands that it
+/// passes. The script gets `before`, then the program and its arguments.
+#[track_caller]
+pub(crate) fn passes_apart(test: &str, script: &str, before: Vec<OsString>) {
+    let ran = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "/bin/sh", "-c", script, "sh"])
+        .args(before)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INNER, "1")
+        .process_group(0)
+        .output()
+        .unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(ran.status.success(), "{}\n{}", said(&ran.stdout), said(&ran.stderr));
+    assert!(said(&ran.stdout).contains("1 passed"), "{}", said(&ran.stdout));
 }
 
 /// A process of the host, for attacks on what is outside; killed at the end.
