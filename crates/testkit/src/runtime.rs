@@ -2,10 +2,12 @@
 //!
 //! It knows a handful of programs (`echo`, `false`, `printenv`, `sleep`), enough for the contract suite.
 
+mod absent;
 mod files;
 mod programs;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use bytes::Bytes;
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
 use mayfly_core::ports::files::Files;
+use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{
     DiskGuard, Exit, Layer, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
 };
@@ -23,6 +26,7 @@ use mayfly_core::{Error, Kind, Result};
 use tokio::sync::Notify;
 
 use crate::fuse::Fuse;
+use absent::Absent;
 use files::FakeFiles;
 
 /// A verb whose behaviour a test can script.
@@ -351,6 +355,22 @@ impl Runtime for FakeRuntime {
 
     fn files(&self) -> &dyn Files {
         &self.files
+    }
+
+    fn processes(&self) -> &dyn Processes {
+        &Absent
+    }
+
+    async fn connect(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
+        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    }
+
+    async fn bind(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
+        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    }
+
+    async fn ports(&self, _id: SandboxId) -> Result<Vec<u16>> {
+        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
     }
 
     async fn doctor(&self) -> Vec<Layer> {

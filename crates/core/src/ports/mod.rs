@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod entropy;
 pub mod files;
+pub mod processes;
 pub mod runtime;
 pub mod store;

@@ -1,6 +1,7 @@
 //! Where sandboxes run, as a port.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use crate::Result;
 use crate::id::SandboxId;
 use crate::limits::Resources;
 use crate::ports::files::Files;
+use crate::ports::processes::Processes;
 use crate::process::{ExecOutcome, ExecRequest, ProcessLog};
 use crate::snapshot::Source;
 
@@ -181,6 +183,19 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 
     /// Its files.
     fn files(&self) -> &dyn Files;
+
+    /// Its processes that stay.
+    fn processes(&self) -> &dyn Processes;
+
+    /// Connects to a TCP port inside, from within its own network, and gives the non-blocking socket.
+    /// [`crate::Kind::Unavailable`] when nothing listens there.
+    async fn connect(&self, id: SandboxId, port: u16) -> Result<OwnedFd>;
+
+    /// Listens on a TCP port inside (0 = any) on its loopback address, and gives the non-blocking socket.
+    async fn bind(&self, id: SandboxId, port: u16) -> Result<OwnedFd>;
+
+    /// TCP ports that something inside listens on, ascending.
+    async fn ports(&self, id: SandboxId) -> Result<Vec<u16>>;
 
     /// Probes the host's layers, live.
     async fn doctor(&self) -> Vec<Layer>;

@@ -8,6 +8,7 @@
 //! Nothing is remembered that the host does not show: running sandboxes are found by the sockets of their
 //! process 1, all others by their folders in the pool.
 
+mod absent;
 mod adopt;
 pub mod cgroup;
 mod doctor;

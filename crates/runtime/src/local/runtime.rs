@@ -1,6 +1,7 @@
 //! The runtime port on this machine.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,15 +13,17 @@ use bytes::Bytes;
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
 use mayfly_core::ports::files::Files;
+use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{
     DiskGuard, Exit, Layer, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
 };
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
-use mayfly_core::{Error, Result};
+use mayfly_core::{Error, Kind, Result};
 use tokio::io::Interest;
 use tokio::sync::{Mutex, mpsc};
 
+use super::absent::Absent;
 use super::files::{LocalFiles, Roots};
 use super::host::Host;
 use super::image::HostImage;
@@ -287,6 +290,22 @@ impl Runtime for LocalRuntime {
 
     fn files(&self) -> &dyn Files {
         &self.files
+    }
+
+    fn processes(&self) -> &dyn Processes {
+        &Absent
+    }
+
+    async fn connect(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
+        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    }
+
+    async fn bind(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
+        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    }
+
+    async fn ports(&self, _id: SandboxId) -> Result<Vec<u16>> {
+        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
     }
 
     async fn doctor(&self) -> Vec<Layer> {
