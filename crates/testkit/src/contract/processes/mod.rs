@@ -71,7 +71,8 @@ impl Host<'_> {
     }
 
     async fn queue(&self, shell: u64, command: &str) -> u64 {
-        let command = ShellCommand { command: command.to_owned(), note: command.to_owned() };
+        let note = command.chars().take(64).collect();
+        let command = ShellCommand { command: command.to_owned(), note };
         self.processes.queue(self.sandbox, shell, command).await.expect("a shell takes a command")
     }
 

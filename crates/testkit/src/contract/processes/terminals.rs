@@ -8,6 +8,10 @@ use super::{Host, Said, read_all, read_until};
 
 const SIZE: Wiring = Wiring::Terminal(Window { columns: 91, rows: 27 });
 
+/// Says when it is in the foreground for sure, and that it was interrupted; the quotes keep the echo apart.
+const WAITS: &[u8] =
+    b"sh -c 'trap \"echo cau\"\"ght; exit 33\" INT; echo be\"\"gun; while :; do sleep 0.01; done'\n";
+
 pub(super) async fn run(host: &Host<'_>) {
     let terminal = host.start(&["/bin/sh", "-i"], SIZE).await;
     let mut follower = host.follow(terminal, 0).await;
@@ -25,12 +29,12 @@ pub(super) async fn run(host: &Host<'_>) {
     );
     host.write(terminal, b"stty size\n").await;
     read_until(&mut *follower, &mut said, "40 100").await;
-    // The end of `sleep` is heard by the shell's next prompt and code.
-    host.write(terminal, b"echo be''gun; sleep 600\n").await;
+    host.write(terminal, WAITS).await;
     read_until(&mut *follower, &mut said, "begun").await;
     host.write(terminal, b"\x03").await;
+    read_until(&mut *follower, &mut said, "caught").await;
     host.write(terminal, b"echo code=$?\n").await;
-    read_until(&mut *follower, &mut said, "code=130").await;
+    read_until(&mut *follower, &mut said, "code=33").await;
     host.write(terminal, b"exit 5\n").await;
     let rest = read_all(&mut *follower).await;
     assert_eq!(rest.code, Some(5));
@@ -52,11 +56,12 @@ async fn login(host: &Host<'_>) {
     let terminal = host.start(&[], SIZE).await;
     let mut follower = host.follow(terminal, 0).await;
     let mut said = Said::default();
-    host.write(terminal, b"echo \"<$0>\"; sleep 600\n").await;
+    host.write(terminal, b"echo \"<$0>\"\n").await;
     read_until(&mut *follower, &mut said, "<-").await;
+    host.write(terminal, WAITS).await;
+    read_until(&mut *follower, &mut said, "begun").await;
     host.processes.signal(host.sandbox, terminal, 2).await.expect("signal");
-    host.write(terminal, b"echo a''gain\n").await;
-    read_until(&mut *follower, &mut said, "again").await;
+    read_until(&mut *follower, &mut said, "caught").await;
     host.kill(terminal).await;
     assert_eq!(read_all(&mut *follower).await.code, Some(137));
 }
