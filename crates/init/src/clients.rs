@@ -139,7 +139,11 @@ impl Supervisor {
             key,
             &Writer::new(init::FAILED).u8(stage as u8).u32(errno.cast_unsigned()).finish(),
         );
-        self.clients.remove(&key);
+        if let Some(Client { state: ClientState::Following(follow), .. }) =
+            self.clients.remove(&key)
+        {
+            self.unfollow(key, follow.number);
+        }
     }
 
     pub(crate) fn packet(&mut self, key: u64, packet: &[u8]) {
@@ -205,9 +209,9 @@ impl Supervisor {
         }
         let (kind, body) = (*kind, std::mem::take(body));
         if kind == init::RUN {
-            self.start_run(key, &body)
+            self.start_run(key, &body);
         } else {
-            self.ask_whole(key, kind, &body)
+            self.ask_whole(key, kind, &body);
         }
     }
 
