@@ -27,7 +27,7 @@ use crate::snapshot_cache::SnapshotCache;
 use crate::snapshots::{self, Snapshots};
 use crate::start;
 use crate::tasks::Tasks;
-use crate::{admission, warm};
+use crate::{admission, network, warm};
 
 /// The use cases of one server; a cheap handle.
 #[derive(Clone, Debug)]
@@ -78,6 +78,7 @@ impl Engine {
             house.living.insert(&Arc::new(row));
         }
         world::compare(&house).await?;
+        network::apply_all(&house).await;
         for live in house.living.all() {
             let record = live.record();
             if record.warm && renewed {
