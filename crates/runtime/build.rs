@@ -1,8 +1,9 @@
-//! Builds the programs that the runtime embeds, as static binaries: init (see `local/forkserver.rs`) and
-//! the file helper (see `local/files/inside.rs`).
+//! Builds the programs that the runtime embeds, as static binaries: init (see `local/forkserver.rs`), the
+//! network process (see `local/network/process.rs`) and the file helper (see `local/files/inside.rs`).
 //!
-//! Cargo cannot build one package of a workspace for another link model. Init has no dependencies, so
-//! rustc is called directly; the file helper has a few, so cargo is, in a target folder of its own.
+//! Cargo cannot build one package of a workspace for another link model. Init and the network process have no
+//! dependencies, so rustc is called directly; the file helper has a few, so cargo is, in a target folder of
+//! its own.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ fn main() {
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the manifest folder"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets the output folder"));
     build_init(&manifest, &out);
+    build_net(&manifest, &out);
     build_files(&manifest, &out);
 }
 
@@ -52,29 +54,41 @@ fn build_files(manifest: &Path, out: &Path) {
 fn build_init(manifest: &Path, out: &Path) {
     let source = manifest.join("../init/src/main.rs");
     println!("cargo::rerun-if-changed={}", manifest.join("../init/src").display());
+    compile(
+        &source,
+        &["--crate-name=mayfly_init", "--crate-type=bin", "-Clto=fat"],
+        &out.join("mayfly-init"),
+    );
+}
+
+/// The library that the runtime uses too, and the program on top of it.
+fn build_net(manifest: &Path, out: &Path) {
+    let folder = manifest.join("../net/src");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let library = out.join("libmayfly_net.rlib");
+    let flags = ["--crate-name=mayfly_net", "--crate-type=rlib", "-Cembed-bitcode=yes"];
+    compile(&folder.join("lib.rs"), &flags, &library);
+    let uses = format!("--extern=mayfly_net={}", library.display());
+    let flags = ["--crate-name=mayfly_net_program", "--crate-type=bin", "-Clto=fat", &uses];
+    compile(&folder.join("main.rs"), &flags, &out.join("mayfly-net"));
+}
+
+/// Calls rustc with the flags of all embedded programs and these.
+fn compile(source: &Path, flags: &[&str], to: &Path) {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let status = Command::new(rustc)
-        .args([
-            "--edition=2024",
-            "--crate-name=mayfly_init",
-            "--crate-type=bin",
-            "-Copt-level=s",
-            "-Cpanic=abort",
-        ])
-        .args([
-            "-Crelocation-model=static",
-            "-Ctarget-feature=+crt-static",
-            "-Clto=fat",
-            "-Ccodegen-units=1",
-        ])
+        .args(["--edition=2024", "-Copt-level=s", "-Cpanic=abort", "-Ccodegen-units=1"])
+        .args(["-Crelocation-model=static", "-Ctarget-feature=+crt-static"])
         .args(["-Cstrip=symbols", "--cap-lints=allow", "--target"])
         .arg(env::var_os("TARGET").expect("cargo sets the target"))
+        .args(flags)
         .arg("-o")
-        .arg(out.join("mayfly-init"))
+        .arg(to)
         .arg(source)
         .status();
     assert!(
         status.is_ok_and(|status| status.success()),
-        "the init program could not be built; a static build needs the package libc6-dev"
+        "{} could not be built; a static build needs the package libc6-dev",
+        source.display()
     );
 }

@@ -6,6 +6,7 @@ mod tests {
 
     use mayfly_core::id::{OrganizationId, SandboxId, ServerId, SnapshotId};
     use mayfly_core::limits::Resources;
+    use mayfly_core::network::NetworkPolicy;
     use mayfly_core::ports::runtime::Profile;
     use mayfly_core::sandbox::{
         Command, CreateSandbox, Denied, Desired, Effect, Fact, Sandbox, State, Timer, Timers, due,
@@ -22,6 +23,7 @@ mod tests {
     fn sandbox(state: State) -> Sandbox {
         let now = at(0);
         Sandbox {
+            network: NetworkPolicy::default(),
             id: SandboxId::from_uuid(Uuid::nil()),
             organization: OrganizationId::from_uuid(Uuid::nil()),
             name: "s".to_owned(),

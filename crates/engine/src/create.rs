@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mayfly_core::access::Caller;
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
+use mayfly_core::network::NetworkPolicy;
 use mayfly_core::sandbox::{Claim, Command, CreateSandbox, Effect, Sandbox};
 use mayfly_core::snapshot::Snapshot;
 use mayfly_core::{Error, Result};
@@ -14,6 +15,7 @@ use crate::commit::{self, Added};
 use crate::driver;
 use crate::house::House;
 use crate::living::Live;
+use crate::network;
 use crate::patience::{self, Promise};
 use crate::snapshots;
 use crate::warm::{self, Claimed};
@@ -35,13 +37,14 @@ pub(crate) async fn create(
     let snapshot = snapshots::find(house, caller.organization, named).await?;
     admission::enforceable(house, &wanted.size())?;
     admission::may_pause(house, wanted.timers.auto_pause.into())?;
+    let network = network::of_new(house, &wanted.network)?;
     let resources = wanted.resources(snapshot.resources);
     admission::fits(house, resources)?;
     let promise = Promise::default();
     let work = {
         let (house, caller, promise) = (Arc::clone(house), caller.clone(), promise.clone());
         async move {
-            let make = Make { wanted, snapshot, resources, caller };
+            let make = Make { wanted, snapshot, resources, network, caller };
             make.run(&house, &promise).await
         }
     };
@@ -52,6 +55,7 @@ struct Make {
     wanted: CreateSandbox,
     snapshot: Arc<Snapshot>,
     resources: Resources,
+    network: NetworkPolicy,
     caller: Caller,
 }
 
@@ -61,9 +65,8 @@ impl Make {
         if self.warm_fits() {
             let claim = |id| self.claim(house, id);
             match warm::claim(house, self.snapshot.id, self.resources, claim).await? {
-                Claimed::Yes(live, None) => return Ok(live.shown()),
-                Claimed::Yes(live, Some(effect)) => {
-                    return self.drive(house, promise, live, effect).await;
+                Claimed::Yes(live, effect) => {
+                    return self.hand_over(house, promise, live, effect).await;
                 }
                 Claimed::NameTaken => return Err(self.name_taken()),
                 Claimed::Repeated(made) => return Ok(repeated(house, *made)),
@@ -77,6 +80,26 @@ impl Make {
             Added::New(live) => self.drive(house, promise, live, Effect::Create).await,
             Added::NameTaken => Err(self.name_taken()),
             Added::Repeated(made) => Ok(repeated(house, *made)),
+        }
+    }
+
+    /// Gives a claimed one what it may reach, before anybody hears of it, and its size.
+    async fn hand_over(
+        &self,
+        house: &Arc<House>,
+        promise: &Promise,
+        live: Arc<Live>,
+        effect: Option<Effect>,
+    ) -> Result<Sandbox> {
+        if self.network != network::default(house)
+            && let Err(error) = network::apply(house, &live).await
+        {
+            self.take_back(house, live).await;
+            return Err(error);
+        }
+        match effect {
+            Some(effect) => self.drive(house, promise, live, effect).await,
+            None => Ok(live.shown()),
         }
     }
 
@@ -94,14 +117,17 @@ impl Make {
             return Ok(live.shown());
         };
         if !promise.answered() {
-            let house = Arc::clone(house);
-            let undo =
-                async move { driver::command(&house, &live, |_| Some(Command::Destroy)).await };
-            if let Err(error) = undo.await {
-                tracing::warn!(%error, "could not take back a sandbox that failed to be made");
-            }
+            self.take_back(house, live).await;
         }
         Err(error)
+    }
+
+    async fn take_back(&self, house: &Arc<House>, live: Arc<Live>) {
+        let house = Arc::clone(house);
+        let undo = async move { driver::command(&house, &live, |_| Some(Command::Destroy)).await };
+        if let Err(error) = undo.await {
+            tracing::warn!(%error, "could not take back a sandbox that failed to be made");
+        }
     }
 
     /// Whether nothing asked for needs another make than the pool's.
@@ -119,6 +145,7 @@ impl Make {
             public: self.wanted.public,
             target: self.target(house),
             resources: self.resources,
+            network: self.network.clone(),
             timers: self.wanted.timers,
             idempotency_key: self.wanted.idempotency_key.clone(),
         }
@@ -136,6 +163,7 @@ impl Make {
             public: wanted.public,
             target: self.target(house),
             resources: self.resources,
+            network: self.network.clone(),
             timers: wanted.timers,
             idempotency_key: wanted.idempotency_key.clone(),
             ..house.blank(id, &self.snapshot)

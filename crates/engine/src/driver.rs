@@ -13,6 +13,7 @@ use mayfly_core::{Error, Result};
 use crate::commit::{self, Changed};
 use crate::house::House;
 use crate::living::Live;
+use crate::network;
 
 /// Attempts to write down a fact, and to destroy; what then still fails is taken up by a reconciler.
 const ATTEMPTS: u32 = 6;
@@ -42,6 +43,7 @@ pub(crate) async fn drive(house: &House, live: &Live, effect: Effect) -> Result<
                 fact
             }
         };
+        catch_up(house, live, &record).await;
         next = note(house, live, &fact).await?;
     }
     outcome
@@ -93,6 +95,16 @@ pub(crate) async fn note(house: &House, live: &Live, fact: &Fact) -> Result<Opti
         pause *= 2;
     }
     Ok(None)
+}
+
+/// What it may reach can have changed while it was made or started with what it might before. The runtime
+/// lets nothing through that it could not be told about.
+async fn catch_up(house: &House, live: &Live, begun: &Sandbox) {
+    if live.record().network != begun.network
+        && let Err(error) = network::apply(house, live).await
+    {
+        tracing::warn!(sandbox = %begun.id, %error, "its network stays closed");
+    }
 }
 
 async fn perform(house: &House, record: &Sandbox, effect: Effect) -> Result<Fact> {
@@ -195,6 +207,7 @@ async fn spec(house: &House, record: &Sandbox) -> Result<SandboxSpec> {
         user: record.user.clone(),
         workdir: snapshot.workdir.clone(),
         env,
+        network: record.network.clone(),
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mayfly_core::Result;
 use mayfly_core::access::{Caller, Permission};
 use mayfly_core::event::Event;
-use mayfly_core::id::{OrganizationId, ServerId};
+use mayfly_core::id::{OrganizationId, SandboxId, ServerId};
 use mayfly_core::ports::clock::Clock;
 use mayfly_core::ports::entropy::Entropy;
 use mayfly_core::ports::runtime::Runtime;
@@ -27,7 +27,7 @@ use crate::snapshot_cache::SnapshotCache;
 use crate::snapshots::{self, Snapshots};
 use crate::start;
 use crate::tasks::Tasks;
-use crate::{admission, warm};
+use crate::{admission, network, warm};
 
 /// The use cases of one server; a cheap handle.
 #[derive(Clone, Debug)]
@@ -78,6 +78,7 @@ impl Engine {
             house.living.insert(&Arc::new(row));
         }
         world::compare(&house).await?;
+        network::apply_all(&house).await;
         for live in house.living.all() {
             let record = live.record();
             if record.warm && renewed {
@@ -139,6 +140,11 @@ impl Engine {
     /// This server's id, the same for the life of its data directory.
     pub fn server(&self) -> ServerId {
         self.house.server
+    }
+
+    /// Whether there is a sandbox of this id that is not destroyed.
+    pub fn is_living(&self, id: SandboxId) -> bool {
+        self.house.living.get(id).is_some()
     }
 
     /// Sandboxes that are not destroyed, of all organizations, warm ones included.

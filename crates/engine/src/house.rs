@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::key_cache::KeyCache;
 use crate::living::{Live, Living};
+use crate::network;
 use crate::ready::Ready;
 use crate::refusals::Refusals;
 use crate::settings::Settings;
@@ -75,6 +76,7 @@ impl House {
             labels: std::collections::BTreeMap::new(),
             public: false,
             target: self.settings.target.clone(),
+            network: network::default(self),
             resources: snapshot.resources,
             profile: self.runtime.profile(),
             state: State::Creating,

@@ -20,6 +20,8 @@ pub(crate) struct Live {
     queued: AtomicBool,
     /// Held by whoever performs an effect on it.
     pub(crate) lane: tokio::sync::Mutex<()>,
+    /// Held by whoever tells the runtime what it may reach.
+    pub(crate) wire: tokio::sync::Mutex<()>,
 }
 
 impl Live {
@@ -34,6 +36,7 @@ impl Live {
             running: AtomicU32::new(0),
             queued: AtomicBool::new(false),
             lane: tokio::sync::Mutex::new(()),
+            wire: tokio::sync::Mutex::new(()),
         }
     }
 

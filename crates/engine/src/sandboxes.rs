@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mayfly_core::access::{Caller, Permission};
 use mayfly_core::event::Event;
+use mayfly_core::network::{AuditPage, NetworkChange};
 use mayfly_core::ports::store::{SandboxPage, SandboxQuery};
 use mayfly_core::sandbox::{Command, CreateSandbox, Resize, Sandbox, State, Timer, on_command};
 use mayfly_core::{Error, Result};
@@ -15,10 +16,13 @@ use crate::create;
 use crate::driver;
 use crate::house::{House, need, not_found};
 use crate::living::Live;
+use crate::network;
 use crate::patience::{self, Promise};
 
 /// Most rows of a page and most events of an answer.
 const MAX_PAGE: u32 = 200;
+/// Most entries of a page of the network audit.
+const MAX_AUDIT: u32 = 1000;
 
 /// Use cases of sandboxes. Verbs wait at most `Settings::patience` for their transition and then answer
 /// with the transient state; the transition goes on even when its caller leaves.
@@ -137,6 +141,39 @@ impl Sandboxes<'_> {
         public: bool,
     ) -> Result<Sandbox> {
         self.write(caller, id_or_name, move |_| Command::SetPublic(public)).await
+    }
+
+    /// Changes what it may reach; in force when this returns, also in a running one.
+    pub async fn set_network(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        wanted: NetworkChange,
+    ) -> Result<Sandbox> {
+        need(caller, Permission::WriteSandboxes)?;
+        let (house, live) = (Arc::clone(self.0), self.0.find(caller, id_or_name)?);
+        // Nothing is promised before it is in force, so the caller waits for all of it.
+        let work = async move {
+            network::change(&house, &live, &wanted).await?;
+            Ok(live.shown())
+        };
+        patience::wait(self.0, &Promise::default(), work).await
+    }
+
+    /// A page of what it reached for, oldest first, at most 1000 entries.
+    pub async fn network_audit(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<AuditPage> {
+        if !(1..=MAX_AUDIT).contains(&limit) {
+            return Err(Error::invalid(format!("limit must be 1 to {MAX_AUDIT}")));
+        }
+        let id = self.0.find(caller, id_or_name)?.id();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        self.0.runtime.network_audit(id, after, limit).await
     }
 
     /// Marks a use of it now; kept in memory and written down every few seconds and at shutdown.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use mayfly_core::limits::Resources;
 
+use crate::network::NetworkSettings;
+
 /// Choices of the operator; [`Settings::default`] suits one small machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -15,6 +17,8 @@ pub struct Settings {
     pub max_sandboxes: usize,
     /// Most one sandbox may ask for. Default 16 cores, 64 GiB memory, 200 GiB disk.
     pub max_resources: Resources,
+    /// What sandboxes may reach.
+    pub network: NetworkSettings,
     /// Ready sandboxes kept per snapshot. Default 0.
     pub warm: usize,
     /// How long a verb waits for its transition before it answers with the transient state. Default 1 s.
@@ -40,6 +44,7 @@ impl Default for Settings {
             default_snapshot: "host".to_owned(),
             max_sandboxes: 10_000,
             max_resources: Resources { cpu: 16, memory_gib: 64, disk_gib: 200 },
+            network: NetworkSettings::default(),
             warm: 0,
             patience: Duration::from_secs(1),
             stop_grace: Duration::from_secs(5),

@@ -57,7 +57,7 @@ pub(crate) fn serve(fresh: bool) -> ExitCode {
         };
         let (answer, given) = match server.handle(&buffer[..length], &descriptors) {
             Ok((answer, given)) => (answer, given),
-            Err(failure) => (failure.encode(fork::FAILED), None),
+            Err(failure) => (failure.encode(fork::FAILED), Vec::new()),
         };
         let given: Vec<BorrowedFd<'_>> = given.iter().map(AsFd::as_fd).collect();
         if sys::send(channel.as_fd(), &[&answer], &given).is_err() {
@@ -66,7 +66,7 @@ pub(crate) fn serve(fresh: bool) -> ExitCode {
     }
 }
 
-type Answer = Result<(Vec<u8>, Option<OwnedFd>), Failure>;
+type Answer = Result<(Vec<u8>, Vec<OwnedFd>), Failure>;
 
 impl Server {
     fn handle(&mut self, packet: &[u8], descriptors: &[OwnedFd]) -> Answer {
@@ -74,7 +74,7 @@ impl Server {
         match reader.u8() {
             Some(fork::ENTER_USER) => {
                 sys::unshare(numbers::CLONE_NEWUSER).fault("user namespace")?;
-                Ok((Writer::new(fork::OK).finish(), None))
+                Ok((Writer::new(fork::OK).finish(), Vec::new()))
             }
             Some(fork::MAPPED) => become_root(),
             Some(fork::OWN) => own(&mut reader, descriptors),
@@ -86,7 +86,7 @@ impl Server {
             Some(fork::DISCARD) => {
                 let slot = reader.u32().ok_or_else(malformed)?;
                 self.parked.remove(&slot);
-                Ok((Writer::new(fork::OK).finish(), None))
+                Ok((Writer::new(fork::OK).finish(), Vec::new()))
             }
             _ => Err(malformed()),
         }
@@ -95,7 +95,7 @@ impl Server {
     fn hello(&mut self, reader: &mut Reader<'_>) -> Answer {
         self.hello = Hello::decode(reader).ok_or_else(malformed)?;
         stage::prepare(&self.hello)?;
-        Ok((Writer::new(fork::OK).finish(), None))
+        Ok((Writer::new(fork::OK).finish(), Vec::new()))
     }
 
     fn prepare(&mut self, reader: &mut Reader<'_>) -> Answer {
@@ -121,8 +121,11 @@ impl Server {
         if pid == 0 {
             park::park(&self.hello, &prepare, theirs, namespace);
         }
+        // The server reads from it when the namespaces are made, and lets go of it.
+        let progress = ours.try_clone().fault("channel of the parked process")?;
         self.parked.insert(prepare.slot, ours);
-        Ok((Writer::new(fork::OK).u32(pid.cast_unsigned()).finish(), pidfd))
+        let given = pidfd.into_iter().chain([progress]).collect();
+        Ok((Writer::new(fork::OK).u32(pid.cast_unsigned()).finish(), given))
     }
 
     /// Hands the request on as it came; the parked process reports through the status pipe it carries.
@@ -131,7 +134,7 @@ impl Server {
         let parked = self.parked.remove(&slot).ok_or_else(malformed)?;
         let given: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         sys::send(parked.as_fd(), &[packet], &given).fault("parked process")?;
-        Ok((Writer::new(fork::OK).finish(), None))
+        Ok((Writer::new(fork::OK).finish(), Vec::new()))
     }
 }
 
@@ -148,7 +151,7 @@ fn mount_pool(reader: &mut Reader<'_>) -> Answer {
     sys::mount(&device, &target, &kind, numbers::MS_NOSUID | numbers::MS_NODEV, &options)
         .fault("mount of the pool")?;
     let root = fs::File::open(path(target.as_bytes())).fault("root of the pool")?;
-    Ok((Writer::new(fork::OK).finish(), Some(root.into())))
+    Ok((Writer::new(fork::OK).finish(), vec![root.into()]))
 }
 
 /// Takes id 0 of the user namespace and begins anew as the same program: what the kernel lets others see of
@@ -187,7 +190,7 @@ fn apart(descriptors: &[OwnedFd], work: impl FnOnce() -> Result<(), Failure>) ->
         let _ = sys::send(status.as_fd(), &[&answer], &[]);
         sys::exit(0);
     }
-    Ok((Writer::new(fork::OK).finish(), None))
+    Ok((Writer::new(fork::OK).finish(), Vec::new()))
 }
 
 /// Makes a user namespace: a short-lived child is born into it, its ids are mapped, and the descriptor

@@ -35,6 +35,9 @@ pub(crate) fn park(
         let _ = sys::set_signal(signal, false);
     }
     let prepared = enter(hello, prepare);
+    // The server waits for it, to take charge of the network namespace. Why it failed is told to who wants
+    // the sandbox.
+    let _ = sys::send(channel.as_fd(), &[&[u8::from(prepared.is_ok())]], &[]);
     let mut buffer = vec![0_u8; MAX_PACKET];
     let Ok((length, mut descriptors)) = sys::receive(channel.as_fd(), &mut buffer) else {
         sys::exit(1)

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
+use mayfly_core::network::NetworkPolicy;
 use mayfly_core::ports::runtime::{Runtime, SandboxSpec};
 use mayfly_core::process::ExecRequest;
 use mayfly_core::snapshot::Source;
@@ -69,6 +70,7 @@ impl Bench {
             user: "root".to_owned(),
             workdir: None,
             env: BTreeMap::new(),
+            network: NetworkPolicy::default(),
         }
     }
 

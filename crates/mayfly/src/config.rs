@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Value};
+use mayfly_core::network::{Cidr, ProxyUrl};
 use mayfly_core::{Error, Result};
 use serde::Deserialize;
 
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod network;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) isolation: Isolation,
     /// Defaults and bounds of sandboxes.
     pub(crate) sandbox: Sandbox,
+    /// What sandboxes may reach.
+    pub(crate) network: Network,
     /// What is kept ready.
     pub(crate) pool: Pool,
     /// Ceilings that callers cannot choose.
@@ -122,6 +126,40 @@ pub(crate) struct Sandbox {
     pub(crate) patience_seconds: u64,
     /// How long records of destroyed ones are kept.
     pub(crate) keep_destroyed_seconds: u64,
+}
+
+/// `network.default`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NetworkDefault {
+    /// The public internet.
+    Public,
+    /// Nothing.
+    Block,
+}
+
+/// `[network]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Network {
+    /// For sandboxes whose maker asks for nothing.
+    pub(crate) default: NetworkDefault,
+    /// Private ranges that callers may list.
+    #[serde(deserialize_with = "network::ranges")]
+    pub(crate) permit: Vec<Cidr>,
+    /// Ranges that no sandbox reaches.
+    #[serde(deserialize_with = "network::ranges")]
+    pub(crate) deny: Vec<Cidr>,
+    /// Empty = the host's.
+    #[serde(deserialize_with = "network::resolvers")]
+    pub(crate) resolvers: Vec<SocketAddr>,
+    /// Of one sandbox.
+    pub(crate) connections: u32,
+    /// Of one sandbox.
+    pub(crate) flows: u32,
+    /// For everything.
+    #[serde(deserialize_with = "network::proxy")]
+    pub(crate) proxy: Option<ProxyUrl>,
 }
 
 /// `[pool]`
@@ -230,7 +268,12 @@ impl Config {
         self.run_dir().join("mayfly.sock")
     }
 
-    /// Folder of the socket and the lock.
+    /// The socket behind `mayfly.internal`; as long as the other's name, so that both fit or neither does.
+    pub(crate) fn internal_socket(&self) -> PathBuf {
+        self.run_dir().join("inside.sock")
+    }
+
+    /// Folder of the sockets and the lock.
     pub(crate) fn run_dir(&self) -> PathBuf {
         self.storage.data_dir.join("run")
     }
@@ -264,6 +307,8 @@ impl Config {
             ("sandbox.max_disk_gib", u64::from(self.sandbox.max_disk_gib)),
             ("sandbox.execute_seconds", self.sandbox.execute_seconds),
             ("sandbox.output_bytes", u64::from(self.sandbox.output_bytes)),
+            ("network.connections", u64::from(self.network.connections)),
+            ("network.flows", u64::from(self.network.flows)),
             ("limits.pids", u64::from(self.limits.pids)),
             ("limits.open_files", u64::from(self.limits.open_files)),
             ("limits.log_bytes", self.limits.log_bytes),
@@ -301,6 +346,10 @@ fn typed(known: &Dict, key: &str, text: &str) -> Value {
         .and_then(|(section, key)| known.get(section)?.as_dict()?.get(key).cloned());
     match default {
         Some(Value::Num(..)) => text.parse::<i64>().map_or_else(|_| text.into(), Value::from),
+        Some(Value::Array(..)) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(Value::from).collect::<Vec<Value>>().into()
+        }
         Some(Value::Bool(..)) => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
         _ => text.into(),
     }

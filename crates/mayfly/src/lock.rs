@@ -75,17 +75,22 @@ impl DataLock {
 
     /// The socket of the local command line, for the server's user alone.
     pub(crate) fn bind_socket(&self) -> Result<UnixListener> {
+        self.bind_private(&self.socket)
+    }
+
+    /// Another socket in the folder of the lock, for the server's user and root alone.
+    #[expect(clippy::unused_self, reason = "whoever holds the lock may replace what is there")]
+    pub(crate) fn bind_private(&self, path: &Path) -> Result<UnixListener> {
         // Whatever is there is of an earlier server: this one holds the lock.
-        if let Err(error) = std::fs::remove_file(&self.socket)
+        if let Err(error) = std::fs::remove_file(path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            return Err(cannot("replace", &self.socket, error));
+            return Err(cannot("replace", path, error));
         }
         // Between bind and chmod nobody else can reach it: its folder has mode 0700.
-        let listener = UnixListener::bind(&self.socket)
-            .map_err(|error| cannot("bind", &self.socket, error))?;
-        std::fs::set_permissions(&self.socket, Permissions::from_mode(0o600))
-            .map_err(|error| cannot("protect", &self.socket, error))?;
+        let listener = UnixListener::bind(path).map_err(|error| cannot("bind", path, error))?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o600))
+            .map_err(|error| cannot("protect", path, error))?;
         Ok(listener)
     }
 }

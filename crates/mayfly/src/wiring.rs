@@ -8,20 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_core::limits::{Ceilings, Resources};
+use mayfly_core::network::Cidr;
 use mayfly_core::ports::clock::Clock;
 use mayfly_core::ports::entropy::Entropy;
 use mayfly_core::ports::runtime::{Layer, LayerState, Profile, Runtime};
 use mayfly_core::ports::store::Store;
 use mayfly_core::{Error, Kind, Result};
-use mayfly_engine::{Engine, Settings};
-use mayfly_runtime::local::{LocalRuntime, Options as RuntimeOptions, Wanted};
+use mayfly_engine::{Engine, NetworkSettings, Settings};
+use mayfly_runtime::local::{LocalRuntime, NetworkOptions, Options as RuntimeOptions, Wanted};
 use mayfly_store::SqliteStore;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, ProfileChoice};
+use crate::config::{Config, NetworkDefault, ProfileChoice};
 use crate::http::{self, App, Limits};
 use crate::lock::DataLock;
 use crate::telemetry;
@@ -31,6 +32,9 @@ use clock::{HostClock, HostEntropy};
 const IDLE: Duration = Duration::from_mins(10);
 /// How often that is looked at.
 const IDLE_LOOK: Duration = Duration::from_secs(15);
+
+/// Longest look for the addresses of the public URL.
+const LOOK_UP: Duration = Duration::from_secs(3);
 
 /// Size of the pool that `doctor` tries, bytes.
 const DOCTOR_POOL: u64 = 256 << 20;
@@ -70,6 +74,8 @@ pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let router = http::router(app.clone());
     let mut listeners = JoinSet::new();
+    let inside = lock.bind_private(&config.internal_socket())?;
+    listeners.spawn(http::serve_internal(inside, engine.clone(), limits, stopped.clone()));
     listeners.spawn(http::serve_unix(lock.bind_socket()?, router.clone(), limits, stopped.clone()));
     if let Some(listener) = listener {
         listeners.spawn(http::serve_tcp(listener, router, limits, stopped));
@@ -127,7 +133,10 @@ async fn open(config: &Config) -> Result<Opened> {
     let master = secrets::master_key(&config.storage.data_dir, &*entropy)?;
     let (database, store_clock) = (config.database(), Arc::clone(&clock));
     let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database, &*store_clock));
-    let runtime = LocalRuntime::open(runtime_options(config)?);
+    let mut options = runtime_options(config)?;
+    options.network.denied.extend(own_addresses(config).await);
+    options.network.internal = Some(config.internal_socket());
+    let runtime = LocalRuntime::open(options);
     let (store, runtime) = tokio::join!(store, runtime);
     let store = store.map_err(|error| Error::internal("opening the store broke off", error))??;
     let store: Arc<dyn Store> = Arc::new(store);
@@ -243,12 +252,40 @@ fn settings(config: &Config) -> Settings {
             memory_gib: sandbox.max_memory_gib,
             disk_gib: sandbox.max_disk_gib,
         },
+        network: NetworkSettings {
+            default_block: config.network.default == NetworkDefault::Block,
+            permitted: config.network.permit.clone(),
+            has_proxy: config.network.proxy.is_some(),
+        },
         warm: usize::try_from(config.pool.warm).unwrap_or(usize::MAX),
         patience: Duration::from_secs(sandbox.patience_seconds),
         stop_grace: Duration::from_secs(sandbox.stop_grace_seconds),
         keep_destroyed: Duration::from_secs(sandbox.keep_destroyed_seconds),
         ..Settings::default()
     }
+}
+
+/// Addresses under which this server is reached, also from outside: no sandbox needs them. Those of the host
+/// itself are denied by the network process anyway.
+async fn own_addresses(config: &Config) -> Vec<Cidr> {
+    let mut found = vec![config.server.listen.ip()];
+    let url = config.server.public_url.parse::<axum::http::Uri>().ok();
+    if let Some(host) = url.as_ref().and_then(axum::http::Uri::host) {
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let looked_up = tokio::net::lookup_host((host, 0));
+        if let Ok(Ok(addresses)) = tokio::time::timeout(LOOK_UP, looked_up).await {
+            found.extend(addresses.map(|address| address.ip()));
+        } else {
+            tracing::warn!(
+                "the host of server.public_url is not resolved, so sandboxes may reach what it stands for"
+            );
+        }
+    }
+    found.retain(|address| !address.is_unspecified());
+    found
+        .into_iter()
+        .filter_map(|address| address.to_canonical().to_string().parse().ok())
+        .collect()
 }
 
 fn runtime_options(config: &Config) -> Result<RuntimeOptions> {
@@ -263,6 +300,15 @@ fn runtime_options(config: &Config) -> Result<RuntimeOptions> {
         pool_bytes: Some(config.storage.pool_bytes).filter(|bytes| *bytes > 0),
         reserve_bytes: config.storage.reserve_bytes,
         namespaces: usize::try_from(config.pool.namespaces).unwrap_or(usize::MAX),
+        network: NetworkOptions {
+            permitted: config.network.permit.clone(),
+            denied: config.network.deny.clone(),
+            resolvers: config.network.resolvers.clone(),
+            connections: config.network.connections,
+            flows: config.network.flows,
+            proxy: config.network.proxy.clone(),
+            ..NetworkOptions::default()
+        },
         ceilings: Ceilings {
             pids: config.limits.pids,
             open_files: config.limits.open_files,

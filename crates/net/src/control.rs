@@ -5,20 +5,24 @@
 //! request: version u8 | kind u8 | 0 u16 | number u32 | sandbox [u8; 16] | text          little-endian
 //! answer:  version u8 | status u8 | 0 u16 | number u32 | body
 //! ```
-//! An ADD packet carries the sandbox's network namespace as its one descriptor.
+//! An ADD packet carries the sandbox's network namespace as its one descriptor. The text of an ASSIGN packet is
+//! the sandbox's id in hexadecimal digits, a line end, and the policy.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Version of the language; a packet of another one is answered with [`Status::Malformed`].
 pub const VERSION: u8 = 1;
 /// Longest request, in bytes.
-pub const MAX_REQUEST: usize = HEAD + crate::policy::MAX_TEXT;
+pub const MAX_REQUEST: usize = HEAD + ID_LINE + crate::policy::MAX_TEXT;
 /// Longest answer, in bytes.
 pub const MAX_ANSWER: usize = 32 * 1024;
 /// Ids in one answer to [`Request::List`], at most.
 pub const LIST_PAGE: usize = 1024;
 const HEAD: usize = 24;
 const ANSWER_HEAD: usize = 8;
+/// Length of the line that begins the text of an ASSIGN packet.
+const ID_LINE: usize = 33;
 
 /// Id of a sandbox.
 pub type SandboxId = [u8; 16];
@@ -26,6 +30,12 @@ pub type SandboxId = [u8; 16];
 /// An id as 32 hexadecimal digits.
 pub fn hexadecimal(id: &SandboxId) -> String {
     format!("{:032x}", u128::from_be_bytes(*id))
+}
+
+/// The id of 32 hexadecimal digits.
+pub fn from_hexadecimal(text: &str) -> Option<SandboxId> {
+    let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u128::from_str_radix(text, 16).ok().filter(|_| is_id).map(u128::to_be_bytes)
 }
 
 /// What the server asks for.
@@ -43,6 +53,8 @@ pub enum Request {
     Statistics(SandboxId),
     /// Ids greater than this one, ascending, [`LIST_PAGE`] at most.
     List(SandboxId),
+    /// Gives a namespace that was added under the first id to the sandbox of the second, and sets its policy.
+    Assign(SandboxId, SandboxId, String),
 }
 
 /// How a request ended.
@@ -123,14 +135,17 @@ pub struct Statistics {
 }
 
 impl Request {
-    fn parts(&self) -> (u8, SandboxId, &str) {
+    fn parts(&self) -> (u8, SandboxId, Cow<'_, str>) {
         match self {
-            Self::Hello => (0, [0; 16], ""),
-            Self::Add(id, text) => (1, *id, text),
-            Self::SetPolicy(id, text) => (2, *id, text),
-            Self::Remove(id) => (3, *id, ""),
-            Self::Statistics(id) => (4, *id, ""),
-            Self::List(id) => (5, *id, ""),
+            Self::Hello => (0, [0; 16], "".into()),
+            Self::Add(id, text) => (1, *id, text.into()),
+            Self::SetPolicy(id, text) => (2, *id, text.into()),
+            Self::Remove(id) => (3, *id, "".into()),
+            Self::Statistics(id) => (4, *id, "".into()),
+            Self::List(id) => (5, *id, "".into()),
+            Self::Assign(from, to, text) => {
+                (6, *from, format!("{}\n{text}", hexadecimal(to)).into())
+            }
         }
     }
 
@@ -159,6 +174,9 @@ impl Request {
             ([VERSION, 3, 0, 0], Some("")) => Some(Self::Remove(id)),
             ([VERSION, 4, 0, 0], Some("")) => Some(Self::Statistics(id)),
             ([VERSION, 5, 0, 0], Some("")) => Some(Self::List(id)),
+            ([VERSION, 6, 0, 0], Some(text)) => text.split_once('\n').and_then(|(to, text)| {
+                Some(Self::Assign(id, from_hexadecimal(to)?, text.to_owned()))
+            }),
             _ => None,
         };
         (number, request)
@@ -224,6 +242,7 @@ mod tests {
             Request::Remove([9; 16]),
             Request::Statistics([1; 16]),
             Request::List([0; 16]),
+            Request::Assign([2; 16], [0xab; 16], "mode block\n".to_owned()),
         ] {
             assert_eq!(Request::decode(&request.encode(77)), (77, Some(request)));
         }

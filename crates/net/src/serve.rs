@@ -40,6 +40,11 @@ pub fn serve() -> ExitCode {
 
 fn run(folder: PathBuf) -> Result<std::convert::Infallible> {
     let control = sys::inherited_listener();
+    // A session of its own, so that no signal of the server's terminal comes here. Listening once more makes
+    // the kernel name this process, not the server that made the socket, to whoever connects.
+    let _ = sys::new_session();
+    let _ = std::fs::write("/proc/self/comm", b"mayfly-net");
+    sys::listen(control.as_fd(), sys::BACKLOG)?;
     let descriptors = sys::raise_open_files()?;
     let audit = Audit::new(folder);
     let home = namespace::current()?;
@@ -198,6 +203,7 @@ impl State {
                 Err(_) => (Status::Malformed, b"ADD takes one descriptor".to_vec()),
             },
             Request::SetPolicy(id, text) => self.set_policy(&id, &text),
+            Request::Assign(from, to, text) => self.assign(&from, to, &text),
             Request::Remove(id) => {
                 self.remove(&id);
                 (Status::Done, Vec::new())
@@ -268,6 +274,27 @@ impl State {
         }
         self.judge_relays_again(key);
         self.judge_flows_again(key);
+        (Status::Done, Vec::new())
+    }
+
+    /// A namespace that waited becomes a sandbox's. What happened in it before is nothing: no process ran.
+    fn assign(&mut self, from: &SandboxId, to: SandboxId, text: &str) -> (Status, Vec<u8>) {
+        let policy = match Policy::parse(text) {
+            Ok(policy) => policy,
+            Err(error) => return (Status::BadPolicy, error.to_string().into_bytes()),
+        };
+        if self.by_id.contains_key(&to) {
+            return (Status::Exists, Vec::new());
+        }
+        let Some(sandbox) = self.by_id.get(from).and_then(|key| self.sandboxes.get_mut(*key))
+        else {
+            return (Status::Unknown, Vec::new());
+        };
+        (sandbox.id, sandbox.policy) = (to, policy);
+        if let Some(key) = self.by_id.remove(from) {
+            self.by_id.insert(to, key);
+        }
+        self.audit.close(from);
         (Status::Done, Vec::new())
     }
 

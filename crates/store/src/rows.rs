@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mayfly_core::access::Permission;
+use mayfly_core::network::{self, NetworkPolicy, ProxyUrl, joined};
 use mayfly_core::ports::runtime::Profile;
 use mayfly_core::sandbox::{Desired, State};
 use mayfly_core::time::Monotonic;
 use rusqlite::types::Type;
+use serde_json::Value;
 
 const STATES: [(State, &str); 15] = [
     (State::Creating, "creating"),
@@ -94,6 +96,39 @@ pub(crate) fn map(column: usize, text: &str) -> rusqlite::Result<BTreeMap<String
     })
 }
 
+/// What a sandbox may reach, as a JSON object.
+pub(crate) fn network_text(network: &NetworkPolicy) -> String {
+    serde_json::json!({
+        "blockAll": network.block_all,
+        "cidrs": joined(&network.cidrs),
+        "domains": joined(&network.domains),
+        "proxy": network.proxy.as_ref().map(ProxyUrl::as_str),
+    })
+    .to_string()
+}
+
+/// What a sandbox may reach of such a text; one that cannot be read is a failure, never less strict.
+pub(crate) fn network(column: usize, text: &str) -> rusqlite::Result<NetworkPolicy> {
+    let read = || {
+        let value: Value = serde_json::from_str(text).ok()?;
+        let proxy = match value.get("proxy")? {
+            Value::Null => None,
+            proxy => Some(proxy.as_str()?.parse().ok()?),
+        };
+        Some(NetworkPolicy {
+            block_all: value.get("blockAll")?.as_bool()?,
+            cidrs: network::cidrs(value.get("cidrs")?.as_str()?).ok()?,
+            domains: network::domains(value.get("domains")?.as_str()?).ok()?,
+            proxy,
+        })
+    };
+    read().ok_or_else(|| {
+        // Not the text itself: it may hold the password of a proxy.
+        let reason = "the network of a sandbox cannot be read";
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, reason.into())
+    })
+}
+
 /// A monotonic time as a column value; the end of the range stands for all beyond it.
 pub(crate) fn millis(time: Monotonic) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
@@ -165,6 +200,22 @@ mod tests {
             assert_eq!(profile_text(known), text);
         }
         assert!(state(3, "dreaming").unwrap_err().to_string().contains("dreaming"));
+    }
+
+    #[test]
+    fn networks_read_back_and_no_damaged_one_is_taken_for_less_strict() {
+        let full = NetworkPolicy {
+            block_all: false,
+            cidrs: network::cidrs("1.1.1.0/24,2606::/32").unwrap(),
+            domains: network::domains("a.com,*.b.org").unwrap(),
+            proxy: Some("http://u:p@x:1".parse().unwrap()),
+        };
+        for kept in [full, NetworkPolicy::default(), NetworkPolicy::blocked()] {
+            assert_eq!(super::network(0, &network_text(&kept)).unwrap(), kept);
+        }
+        for bad in ["", "{}", r#"{"blockAll":false,"cidrs":"x","domains":"","proxy":null}"#] {
+            assert!(super::network(0, bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

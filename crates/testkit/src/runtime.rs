@@ -15,10 +15,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
+use mayfly_core::network::{AuditEntry, AuditPage, NetworkPolicy};
 use mayfly_core::ports::files::Files;
 use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{
-    DiskGuard, Exit, Layer, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
+    DiskGuard, Exit, Layer, Notice, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
 };
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
@@ -46,6 +47,8 @@ pub enum Verb {
     Thaw,
     /// [`Runtime::resize`].
     Resize,
+    /// [`Runtime::set_network`].
+    SetNetwork,
 }
 
 /// What survives a crash of the server.
@@ -53,6 +56,7 @@ pub enum Verb {
 pub(crate) struct Machines {
     state: Mutex<State>,
     exited: Notify,
+    noticed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +65,8 @@ struct State {
     failures: HashMap<Verb, VecDeque<Kind>>,
     delays: HashMap<Verb, Duration>,
     exits: VecDeque<Exit>,
+    notices: VecDeque<Notice>,
+    audits: HashMap<SandboxId, Vec<AuditEntry>>,
     made: HashMap<SandboxId, u32>,
     guarded: Vec<DiskGuard>,
     /// Full where none is set.
@@ -134,6 +140,22 @@ impl FakeRuntime {
         state.exits.push_back(Exit { id, reason: reason.to_owned() });
         drop(state);
         self.machines.exited.notify_one();
+    }
+
+    /// Tells the platform something.
+    pub fn notify(&self, notice: Notice) {
+        self.machines.lock().notices.push_back(notice);
+        self.machines.noticed.notify_one();
+    }
+
+    /// Adds to the audit of a sandbox's network.
+    pub fn audited(&self, id: SandboxId, entry: AuditEntry) {
+        self.machines.lock().audits.entry(id).or_default().push(entry);
+    }
+
+    /// What a sandbox may reach now.
+    pub fn network(&self, id: SandboxId) -> Option<NetworkPolicy> {
+        self.machines.lock().machines.get(&id).map(|machine| machine.spec.network.clone())
     }
 
     /// Lets the next guard of disks change these limits.
@@ -278,6 +300,46 @@ impl Runtime for FakeRuntime {
             Ok(())
         })
         .await
+    }
+
+    async fn set_network(&self, id: SandboxId, policy: &NetworkPolicy) -> Result<()> {
+        self.act(Verb::SetNetwork, |state| {
+            if state.profile.is_some_and(|profile| profile != Profile::Full) && !policy.block_all {
+                return Err(Error::new(Kind::Unavailable, "the layer `network` is missing"));
+            }
+            if let Some(machine) = state.machines.get_mut(&id).filter(|machine| machine.running) {
+                machine.spec.network = policy.clone();
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn network_audit(
+        &self,
+        id: SandboxId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<AuditPage> {
+        let from: usize = match after {
+            Some(text) => text.parse().map_err(|_| Error::invalid("after is not a cursor"))?,
+            None => 0,
+        };
+        let state = self.machines.lock();
+        let all = state.audits.get(&id).map_or(&[][..], Vec::as_slice);
+        let items: Vec<AuditEntry> = all.iter().skip(from).take(limit).cloned().collect();
+        Ok(AuditPage { next: (from + items.len()).to_string(), items })
+    }
+
+    async fn next_notice(&self) -> Notice {
+        loop {
+            let noticed = self.machines.noticed.notified();
+            let next = self.machines.lock().notices.pop_front();
+            if let Some(notice) = next {
+                return notice;
+            }
+            noticed.await;
+        }
     }
 
     async fn guard_disk(&self, sizes: &[(SandboxId, u64)]) -> Result<Vec<DiskGuard>> {

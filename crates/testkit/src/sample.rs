@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mayfly_core::id::{OrganizationId, SandboxId, ServerId, SnapshotId};
 use mayfly_core::limits::Resources;
+use mayfly_core::network::NetworkPolicy;
 use mayfly_core::ports::runtime::Profile;
 use mayfly_core::sandbox::{Desired, Sandbox, State, Timers};
 use mayfly_core::time::{Moment, Monotonic, Timestamp};
@@ -34,6 +35,7 @@ pub fn sandbox(organization: OrganizationId, name: &str) -> Sandbox {
         labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
         public: false,
         target: "local".to_owned(),
+        network: NetworkPolicy::default(),
         resources: Resources::DEFAULT,
         profile: Profile::Full,
         state: State::Started,

@@ -23,7 +23,7 @@ const RULES: &[Rule] = &[
     Rule { name: "mayfly-store", imports: &["mayfly-core"], tests: &["mayfly-testkit"] },
     Rule {
         name: "mayfly-runtime",
-        imports: &["mayfly-core", "mayfly-init", "mayfly-files"],
+        imports: &["mayfly-core", "mayfly-init", "mayfly-files", "mayfly-net"],
         tests: &["mayfly-testkit"],
     },
     Rule { name: "mayfly-engine", imports: &["mayfly-core"], tests: &["mayfly-testkit"] },

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::Result;
 use crate::id::SandboxId;
 use crate::limits::Resources;
+use crate::network::{AuditPage, NetworkPolicy};
 use crate::ports::files::Files;
 use crate::ports::processes::Processes;
 use crate::process::{ExecOutcome, ExecRequest, ProcessLog};
@@ -41,6 +42,8 @@ pub struct SandboxSpec {
     pub workdir: Option<String>,
     /// Environment of every command: the image's, then the caller's.
     pub env: BTreeMap<String, String>,
+    /// What it may reach.
+    pub network: NetworkPolicy,
 }
 
 /// What a runtime knows of a sandbox, read from the world and not from memory.
@@ -61,6 +64,15 @@ pub struct Exit {
     pub id: SandboxId,
     /// Why, as far as it is known: `out of memory`, `killed`, ...
     pub reason: String,
+}
+
+/// Something about the host that the operator should learn of, kept as an audit event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Rule that it is about, such as `network`.
+    pub rule: &'static str,
+    /// What happened; never a secret.
+    pub target: String,
 }
 
 /// A disk limit that was changed for the sake of all.
@@ -148,6 +160,25 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 
     /// Changes its limits, live when it runs.
     async fn resize(&self, id: SandboxId, resources: Resources) -> Result<()>;
+
+    /// Changes what it may reach, live: when this returns, what is no longer allowed is cut. A sandbox that
+    /// does not run gets it with its next start. What this was last told of a running sandbox stays in force
+    /// whatever dies. A server that starts tells it again of every sandbox that runs.
+    async fn set_network(&self, id: SandboxId, policy: &NetworkPolicy) -> Result<()>;
+
+    /// What it reached for, oldest first, at most `limit` entries behind the cursor of an earlier page.
+    /// [`crate::Kind::Invalid`] for a cursor that is none.
+    async fn network_audit(
+        &self,
+        id: SandboxId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<AuditPage>;
+
+    /// Waits for the next notice. Cancel-safe.
+    async fn next_notice(&self) -> Notice {
+        std::future::pending().await
+    }
 
     /// Lowers the disk limits of sandboxes while their common store is nearly full, and restores them when
     /// there is room again; gives those that changed. Takes the full size in bytes of each sandbox.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Kind};
 use crate::id::OrganizationId;
 use crate::limits::Resources;
+use crate::network::{NetworkChange, NetworkPolicy};
 use crate::sandbox::record::{Sandbox, State, Timers};
 use crate::sandbox::timers::Timer;
 
@@ -41,6 +42,8 @@ pub enum Command {
     SetTimer(Timer, i64),
     /// Set whether previews need no token.
     SetPublic(bool),
+    /// Change what it may reach.
+    SetNetwork(NetworkChange),
 }
 
 impl Command {
@@ -59,6 +62,7 @@ impl Command {
             Self::SetLabels(_) => "set the labels of",
             Self::SetTimer(..) => "set a timer of",
             Self::SetPublic(_) => "change the visibility of",
+            Self::SetNetwork(_) => "change the network of",
         }
     }
 }
@@ -82,6 +86,8 @@ pub struct Claim {
     pub target: String,
     /// The size asked for; a different one is applied by resizing.
     pub resources: Resources,
+    /// What it may reach.
+    pub network: NetworkPolicy,
     /// Its timers, counting from the claim.
     pub timers: Timers,
     /// The caller's idempotency key.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::Result;
 use crate::limits::Resources;
+use crate::network::NetworkChange;
 use crate::sandbox::input;
 use crate::sandbox::record::Timers;
 
@@ -30,6 +31,8 @@ pub struct CreateSandbox {
     pub memory_gib: Option<u32>,
     /// Disk in GiB, at least 1. Default: the snapshot's.
     pub disk_gib: Option<u32>,
+    /// What it may reach. Default: as the operator says.
+    pub network: NetworkChange,
     /// Its timers.
     pub timers: Timers,
     /// The same key again gives the sandbox that the first call made.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::id::{OrganizationId, SandboxId, ServerId, SnapshotId};
 use crate::limits::Resources;
+use crate::network::NetworkPolicy;
 use crate::ports::runtime::Profile;
 use crate::time::{Moment, Timestamp};
 
@@ -194,6 +195,8 @@ pub struct Sandbox {
     pub target: String,
     /// Its size.
     pub resources: Resources,
+    /// What it may reach.
+    pub network: NetworkPolicy,
     /// Isolation it got.
     pub profile: Profile,
     /// Where it is.

@@ -16,7 +16,10 @@ pub fn on_command(sandbox: &Sandbox, command: Command, now: Moment) -> Result<St
         Command::Retire if sandbox.warm => Ok(destroy(sandbox, now)),
         Command::Retire => Err(wrong(sandbox, verb, "it was claimed")),
         _ if sandbox.state == State::Destroyed => Err(wrong(sandbox, verb, "make a new one")),
-        Command::SetLabels(_) | Command::SetTimer(..) | Command::SetPublic(_)
+        Command::SetLabels(_)
+        | Command::SetTimer(..)
+        | Command::SetPublic(_)
+        | Command::SetNetwork(_)
             if sandbox.state != State::Destroying =>
         {
             settings(sandbox, command, now)
@@ -47,9 +50,10 @@ pub fn on_command(sandbox: &Sandbox, command: Command, now: Moment) -> Result<St
         Command::Recover { skip_start } => recover(sandbox, skip_start, now),
         Command::Resize(to) => resize(sandbox, to, now),
         Command::Claim(claim) => take(sandbox, *claim, now),
-        Command::SetLabels(_) | Command::SetTimer(..) | Command::SetPublic(_) => {
-            settings(sandbox, command, now)
-        }
+        Command::SetLabels(_)
+        | Command::SetTimer(..)
+        | Command::SetPublic(_)
+        | Command::SetNetwork(_) => settings(sandbox, command, now),
     }
 }
 
@@ -199,6 +203,7 @@ fn take(sandbox: &Sandbox, claim: Claim, now: Moment) -> Result<Step, Denied> {
     next.env = claim.env;
     next.labels = claim.labels;
     next.public = claim.public;
+    next.network = claim.network;
     next.target = claim.target;
     next.timers = claim.timers;
     next.idempotency_key = claim.idempotency_key;
@@ -227,6 +232,7 @@ fn settings(sandbox: &Sandbox, command: Command, now: Moment) -> Result<Step, De
             }
         }
         Command::SetPublic(public) => next.public = public,
+        Command::SetNetwork(change) => next.network = change.apply(&next.network),
         _ => return Err(Denied::InTransition { verb: command.verb(), state: sandbox.state }),
     }
     if next != *sandbox {

@@ -3,6 +3,7 @@
 pub(crate) mod activity;
 pub(crate) mod exits;
 pub(crate) mod garbage;
+pub(crate) mod notices;
 pub(crate) mod refusals;
 pub(crate) mod space;
 pub(crate) mod timers;
@@ -27,6 +28,7 @@ pub(crate) fn start(house: &Arc<House>) {
     every(house, settings.flush_tick, |house| Box::pin(activity::pass(house)));
     every(house, settings.garbage_tick, |house| Box::pin(garbage::pass(house)));
     house.tasks.spawn(exits::run(Arc::clone(house)));
+    house.tasks.spawn(notices::run(Arc::clone(house)));
     if house.settings.warm > 0 {
         house.tasks.spawn(keep_warm(Arc::clone(house)));
     }

@@ -6,6 +6,7 @@ mod doctor;
 mod exec;
 mod key;
 mod logs;
+mod network;
 mod output;
 mod run;
 mod sandbox;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::exec::{Exec, pair, sandbox_path};
 use super::output::{cell, table};
-use super::{Ended, Session, copy, logs, shell};
+use super::{Ended, Session, copy, logs, network, shell};
 use crate::client::{Client, encode};
 use crate::exit_code;
 
@@ -37,6 +37,8 @@ pub(super) enum Sandbox {
     Cp(copy::Copy),
     /// List the commands that ran in a sandbox, or print the output of one
     Logs(logs::Logs),
+    /// Show what a sandbox reached for, or change what it may reach
+    Net(network::Net),
     /// End all processes of sandboxes; files stay
     Stop(Stop),
     /// Start stopped sandboxes again
@@ -133,6 +135,7 @@ impl Sandbox {
             Self::Shell(shell) => shell.run(session).await,
             Self::Cp(copy) => copy.run(session).await,
             Self::Logs(logs) => logs.run(session).await,
+            Self::Net(net) => net.run(session).await,
             Self::Stop(stop) => {
                 let verb = format!("/stop?force={}", stop.force);
                 each(session, stop.names, Method::POST, &verb, "stopped").await

@@ -16,9 +16,11 @@ pub(crate) mod fuzz;
 mod gate;
 mod health;
 mod input;
+mod internal;
 mod keys;
 mod metrics;
 mod multipart;
+mod network;
 mod openapi;
 mod rate;
 mod sandbox_list;
@@ -44,6 +46,7 @@ use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use app::{App, Options, Parts};
+pub(crate) use internal::serve as serve_internal;
 pub(crate) use openapi::document;
 pub(crate) use serve::{Limits, serve_tcp, serve_unix};
 
@@ -54,6 +57,7 @@ fn routes() -> OpenApiRouter<App> {
     openapi::base()
         .merge(sandboxes::router())
         .merge(sandbox_list::router())
+        .merge(network::router())
         .merge(snapshots::router())
         .merge(keys::router())
         .merge(signed::router())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mayfly_core::network::joined;
 use mayfly_core::ports::runtime::Profile;
 use mayfly_core::sandbox::{CreateSandbox, MAX_AUTO_ARCHIVE, Resize, Sandbox, Timers};
 use mayfly_core::time::Timestamp;
@@ -11,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::fault::{Answer, Fault};
 use super::input::environment;
+use super::network;
 use super::time::rfc3339;
 
 /// A sandbox. Sizes are whole numbers; `cpu` in cores, `memory` and `disk` in GiB; 0 = not limited, as in the
@@ -28,8 +30,14 @@ pub(crate) struct SandboxBody {
     env: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
     public: bool,
-    /// Always true: sandboxes have only a loopback network.
+    /// Whether nothing can be reached, whatever the lists say.
     network_block_all: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network_allow_list: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain_allow_list: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outbound_proxy_url: Option<String>,
     kvm: bool,
     target: String,
     cpu: u32,
@@ -65,6 +73,7 @@ impl SandboxBody {
         let limited = sandbox.profile == Profile::Full;
         let limit = |value: u32| if limited { value } else { 0 };
         let Timers { auto_stop, auto_pause, auto_archive, auto_delete, ttl } = sandbox.timers;
+        let network = sandbox.network;
         Self {
             id: sandbox.id.to_string(),
             organization_id: sandbox.organization.to_string(),
@@ -74,7 +83,10 @@ impl SandboxBody {
             env: sandbox.env,
             labels: sandbox.labels,
             public: sandbox.public,
-            network_block_all: true,
+            network_block_all: network.block_all,
+            network_allow_list: listed(&network.cidrs),
+            domain_allow_list: listed(&network.domains),
+            outbound_proxy_url: network.proxy.map(|url| url.as_str().to_owned()),
             kvm: false,
             target: sandbox.target,
             cpu: limit(sandbox.resources.cpu),
@@ -104,6 +116,10 @@ impl SandboxBody {
     }
 }
 
+fn listed<T: std::fmt::Display>(entries: &[T]) -> Option<String> {
+    (!entries.is_empty()).then(|| joined(entries))
+}
+
 /// A wish for a sandbox; everything is optional and `null` means absent.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -117,9 +133,13 @@ pub(crate) struct CreateBody {
     env: Option<BTreeMap<String, String>>,
     labels: Option<BTreeMap<String, String>>,
     public: Option<bool>,
+    /// Wins over the lists. Default: false, unless the server's default says otherwise and nothing is listed.
     network_block_all: Option<bool>,
+    /// Ranges with commas between. With a list only what a list names is reachable.
     network_allow_list: Option<String>,
+    /// Names, `name` or `*.name`, with commas between.
     domain_allow_list: Option<String>,
+    /// Where all TCP goes through: `http://[user:password@]host[:port]`.
     outbound_proxy_url: Option<String>,
     target: Option<String>,
     cpu: Option<u32>,
@@ -160,7 +180,13 @@ impl CreateBody {
             ));
         }
         self.refuse_unsupported()?;
-        let _ = (self.network_block_all, self.queue_timeout);
+        let _ = self.queue_timeout;
+        let network = network::wish(
+            self.network_block_all,
+            self.network_allow_list.as_deref(),
+            self.domain_allow_list.as_deref(),
+            self.outbound_proxy_url.as_deref(),
+        )?;
         let defaults = Timers::default();
         let auto_pause = self.auto_pause_interval.unwrap_or(defaults.auto_pause);
         // Who asks for pausing only does not want the default of stopping as well.
@@ -176,6 +202,7 @@ impl CreateBody {
             cpu: self.cpu,
             memory_gib: self.memory,
             disk_gib: self.disk,
+            network,
             timers: Timers {
                 auto_stop: self.auto_stop_interval.unwrap_or(auto_stop_default),
                 auto_pause,
@@ -197,9 +224,6 @@ impl CreateBody {
             ("kvm", self.kvm.unwrap_or_default()),
             ("linkedSandbox", text(&self.linked_sandbox)),
             ("otelEndpointOverride", text(&self.otel_endpoint_override)),
-            ("networkAllowList", text(&self.network_allow_list)),
-            ("domainAllowList", text(&self.domain_allow_list)),
-            ("outboundProxyUrl", text(&self.outbound_proxy_url)),
             ("volumes", list(&self.volumes)),
             ("secrets", list(&self.secrets)),
             ("buildInfo", self.build_info.is_some()),
@@ -250,9 +274,6 @@ mod tests {
             (r#"{"kvm":true}"#, "kvm"),
             (r#"{"linkedSandbox":"x"}"#, "linkedSandbox"),
             (r#"{"otelEndpointOverride":"http://x"}"#, "otelEndpointOverride"),
-            (r#"{"networkAllowList":"1.1.1.1/32"}"#, "networkAllowList"),
-            (r#"{"domainAllowList":"*.x"}"#, "domainAllowList"),
-            (r#"{"outboundProxyUrl":"http://x"}"#, "outboundProxyUrl"),
             (r#"{"volumes":[{"volumeId":"v","mountPath":"/x"}]}"#, "volumes"),
             (r#"{"secrets":[{"A":"b"}]}"#, "secrets"),
             (r#"{"buildInfo":{"dockerfileContent":"FROM x"}}"#, "buildInfo"),

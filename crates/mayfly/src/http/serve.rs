@@ -134,18 +134,20 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection<I>(
+/// Serves one connection; each request carries the mark of who is at its other end.
+pub(super) async fn connection<I, M>(
     stream: I,
-    peer: Peer,
+    mark: M,
     router: Router,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    M: Clone + Send + Sync + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(mark.clone());
         let mut router = router.clone();
         async move {
             Ok::<Response, Infallible>(

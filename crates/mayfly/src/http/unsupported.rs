@@ -15,7 +15,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("/api/sandbox/{s}/ancestors", "fork"),
     ("/api/sandbox/{s}/snapshot", "snapshot of a sandbox"),
     ("/api/sandbox/{s}/backup", "backup"),
-    ("/api/sandbox/{s}/network-settings", "network-settings"),
     ("/api/sandbox/{s}/secrets", "secrets"),
     ("/api/sandbox/{s}/telemetry/{*rest}", "telemetry"),
     ("/api/sandbox/{s}/ports/{*rest}", "preview"),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::message::{self, Code, Found, MAX_QUESTION, Question, TYPE_A, TYPE_AAAA};
+use crate::control::hexadecimal;
 use crate::entries::{Asker, Client, Purpose};
 use crate::judge::{self, Reason};
 use crate::names::Name;
@@ -19,6 +20,10 @@ use crate::sys;
 
 /// The name under which the server is reached from inside.
 const INTERNAL_NAME: &str = "mayfly.internal";
+/// What a sandbox's host name begins with; the last 12 digits of its id follow.
+const HOST_NAME: &str = "mayfly-";
+/// The address of a sandbox's own host name.
+const OWN_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 /// Seconds that an answer of ours holds.
 const SECONDS: u32 = 60;
 /// Milliseconds that a TCP client may be silent.
@@ -152,11 +157,19 @@ impl State {
         let Some(name) = question.name.clone() else {
             return Decision::Deny(Code::Refused, Reason::Name);
         };
-        if name.as_str() == INTERNAL_NAME {
-            let own = IpAddr::V4(INTERNAL);
+        let fixed = match name.as_str() {
+            INTERNAL_NAME => Some(INTERNAL),
+            // So that no file of the sandbox has to name it.
+            name if name.strip_prefix(HOST_NAME) == Some(&hexadecimal(&own.id)[20..]) => {
+                Some(OWN_HOST)
+            }
+            _ => None,
+        };
+        if let Some(address) = fixed {
+            let addresses = vec![IpAddr::V4(address)];
             return Decision::Answer(
                 Code::Fine,
-                if question.kind == TYPE_A { vec![own] } else { Vec::new() },
+                if question.kind == TYPE_A { addresses } else { Vec::new() },
             );
         }
         if let Err(reason) = judge::name(&own.policy, &name) {

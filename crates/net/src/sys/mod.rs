@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use numbers::{
     ACCEPT4, BIND, BPF, CONNECT, EPOLL_CREATE1, EPOLL_CTL, EPOLL_PWAIT, FCNTL, GETRANDOM,
     GETSOCKNAME, GETSOCKOPT, IOCTL, LISTEN, PIPE2, PRLIMIT64, RECVFROM, RECVMSG, SENDMSG, SENDTO,
-    SETNS, SETSOCKOPT, SHUTDOWN, SOCKET, SPLICE, UNSHARE,
+    SETNS, SETSID, SETSOCKOPT, SHUTDOWN, SOCKET, SPLICE, UNSHARE,
 };
 pub(crate) use numbers::{
     AGAIN, DATAGRAM, EDGE, FAILED, IN_PROGRESS, INET, INET6, IP_FREEBIND, IP_RECVORIGDSTADDR,
@@ -150,6 +150,14 @@ fn connect_raw(socket: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 /// Lets peers connect.
 pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> Result<()> {
     plain(LISTEN, [number(socket), word(backlog), 0, 0]).map(drop)
+}
+
+/// Connections to a control socket that may wait.
+pub(crate) const BACKLOG: i32 = 16;
+
+/// Makes this process the leader of a session of its own.
+pub(crate) fn new_session() -> Result<()> {
+    plain(SETSID, [0; 4]).map(drop)
 }
 
 /// The next connection, never blocking.

@@ -31,7 +31,13 @@ pub(super) fn adopt(
             match spec {
                 Some(spec) if speaks => {
                     let place = (slot, ids);
-                    Some(Live::new((id, spec), place, cgroups.group(slot), (pid, pidfd), None))
+                    Some(Live::new(
+                        (id, spec),
+                        place,
+                        cgroups.group(slot),
+                        (pid, pidfd.into()),
+                        None,
+                    ))
                 }
                 _ => {
                     let _ =

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use mayfly_core::Result;
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
+use mayfly_core::network::NetworkPolicy;
 use mayfly_core::ports::runtime::{Layer, LayerState, SandboxSpec};
 use mayfly_core::snapshot::Source;
 use uuid::Uuid;
@@ -48,6 +49,7 @@ pub(super) fn examine(host: &Host) -> Vec<Layer> {
         }
         Storage::Folders(_) => layers.extend(UNLIMITED.iter().map(|name| unlimited(name))),
     }
+    layers.push(host.network.layer());
     layers.extend(probe_sandbox(host));
     layers
 }
@@ -112,6 +114,7 @@ fn probe_sandbox(host: &Host) -> Vec<Layer> {
         user: "root".to_owned(),
         workdir: None,
         env: BTreeMap::new(),
+        network: NetworkPolicy { block_all: !host.network.is_here(), ..NetworkPolicy::default() },
     };
     let looked = host.create(&spec).and_then(|()| look(host, &spec));
     let removed = host.destroy(spec.id);

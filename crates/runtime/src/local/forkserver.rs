@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use mayfly_core::{Error, Kind, Result};
 use mayfly_init::protocol::{Create, Hello, Prepare, Reader, Writer, fork};
-use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+use super::memory;
 use super::outer::Outer;
 use super::pool::{self, Place};
 
@@ -70,13 +70,31 @@ pub(super) struct Forkserver {
 pub(super) struct Parked {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
+    /// Tells, once, that its namespaces are made.
+    progress: OwnedFd,
+}
+
+impl Parked {
+    /// Waits until its namespaces are made; `false` when they could not be, which [`Forkserver::create`]
+    /// gives the reason of.
+    pub(super) fn is_ready(&self) -> bool {
+        let mut polled = [rustix::event::PollFd::new(&self.progress, rustix::event::PollFlags::IN)];
+        let patience = rustix::event::Timespec::try_from(PATIENCE).ok();
+        let mut told = [0_u8; 1];
+        matches!(rustix::event::poll(&mut polled, patience.as_ref()), Ok(1))
+            && rustix::net::recv(&self.progress, &mut told[..], RecvFlags::DONTWAIT).is_ok()
+            && told == [1]
+    }
 }
 
 impl Forkserver {
     /// Starts a forkserver; also returns a descriptor of the pool's root, which only it has mounted, where
     /// there is a pool.
     pub(super) fn start(hello: Hello, stand: Stand) -> Result<(Self, Option<OwnedFd>)> {
-        let setup = Setup { program: seal_program()?, hello, stand };
+        let program = memory::sealed("mayfly-init", PROGRAM).map_err(|error| {
+            Error::internal("the init program could not be put into memory", error)
+        })?;
+        let setup = Setup { program, hello, stand };
         let (running, root) = setup.spawn()?;
         let running = Mutex::new(Some(running));
         Ok((Self { setup, running, deaths: AtomicU64::new(0) }, root))
@@ -86,8 +104,8 @@ impl Forkserver {
     pub(super) fn prepare(&self, request: &Prepare) -> Result<Parked> {
         let (answer, descriptors) = self.ask(&request.encode(), &[])?;
         let pid = Reader::new(&answer[1..]).u32().map(u32::cast_signed);
-        match (pid, descriptors.into_iter().next()) {
-            (Some(pid), Some(pidfd)) => Ok(Parked { pid, pidfd }),
+        match (pid, <[OwnedFd; 2]>::try_from(descriptors)) {
+            (Some(pid), Ok([pidfd, progress])) => Ok(Parked { pid, pidfd, progress }),
             _ => Err(Error::new(Kind::Internal, "the forkserver gave no process")),
         }
     }
@@ -263,27 +281,6 @@ impl Setup {
 /// Path as the bytes that the forkserver takes.
 pub(super) fn path_bytes(path: &Path) -> &[u8] {
     std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())
-}
-
-/// Puts the program into memory that nobody, root inside a sandbox included, can change.
-fn seal_program() -> Result<OwnedFd> {
-    let make = || -> io::Result<OwnedFd> {
-        let memory = rustix::fs::memfd_create(
-            "mayfly-init",
-            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-        )?;
-        let mut rest = PROGRAM;
-        while !rest.is_empty() {
-            let written = rustix::io::write(&memory, rest)?;
-            rest = &rest[written..];
-        }
-        rustix::fs::fcntl_add_seals(
-            &memory,
-            SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
-        )?;
-        Ok(memory)
-    };
-    make().map_err(|error| Error::internal("the init program could not be put into memory", error))
 }
 
 fn exchange(

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
-use mayfly_core::ports::runtime::{Profile, SandboxSpec};
+use mayfly_core::ports::runtime::{Notice, Profile, SandboxSpec};
 use mayfly_core::snapshot::Source;
 use mayfly_core::{Error, Kind, Result};
-use mayfly_init::protocol::{Create, Overlay, Writer, init};
+use mayfly_init::protocol::{Create, Overlay, WEAK_NETWORK, Writer, init};
 use tokio::sync::mpsc;
 
 use super::adopt::adopt;
@@ -29,6 +29,7 @@ use super::image::{Generator, HostImage, Keeper};
 use super::init::Sockets;
 use super::kits::{Kit, Kits, Order};
 use super::live::{Live, Registry};
+use super::network::{Coming, Lack, Network};
 use super::options::Options;
 use super::pool::{Part, Reserve};
 use super::spec::Spec;
@@ -57,6 +58,7 @@ pub(super) struct Host {
     pub(super) kits: Arc<Kits>,
     pub(super) sockets: Sockets,
     pub(super) registry: Arc<Registry>,
+    pub(super) network: Arc<Network>,
     image: Mutex<Option<HostImage>>,
     /// Whether sandboxes were deleted since the pool was last asked for their space.
     freed: Mutex<bool>,
@@ -71,6 +73,7 @@ impl Host {
         options: Options,
         profile: Profile,
         started: mpsc::Sender<Arc<Live>>,
+        notices: mpsc::Sender<Notice>,
     ) -> Result<Self> {
         let data_dir = options.data_dir.clone();
         make_private(&data_dir)?;
@@ -78,16 +81,19 @@ impl Host {
         let data =
             fs::File::open(&data_dir).map_err(|error| Error::internal("data directory", error))?;
         let ground = Ground::prepare(&options, profile, &data)?;
-        let sockets = Sockets::open(&private_folder(&data_dir, "run")?)?;
+        let run = private_folder(&data_dir, "run")?;
+        let sockets = Sockets::open(&run)?;
         let Ground { storage, cgroups, ids, .. } = &ground;
         let adopted = adopt(&sockets, storage, cgroups, *ids);
         let slots: Vec<u32> = adopted.iter().map(|live| live.slot).collect();
         cgroups.sweep(&slots)?;
         storage.remove_half_made()?;
+        let folders = (run.as_path(), private_folder(&data_dir, "audit")?);
+        let network = network(&options, profile, folders, &adopted, notices)?;
         let registry = Arc::new(Registry::default());
         let limits = (cgroups.clone(), *ids, options.ceilings.pids);
         let forkserver = Arc::clone(&ground.forkserver);
-        let kits = Kits::new(forkserver, limits, options.namespaces, slots);
+        let kits = Kits::new((forkserver, Arc::clone(&network)), limits, options.namespaces, slots);
         let host = Self {
             options,
             profile,
@@ -96,6 +102,7 @@ impl Host {
             kits,
             sockets,
             registry,
+            network,
             image: Mutex::new(None),
             freed: Mutex::new(true),
             started,
@@ -138,9 +145,10 @@ impl Host {
     pub(super) fn create(&self, spec: &SandboxSpec) -> Result<()> {
         self.registry.exclusively(spec.id, || {
             if self.is_running(spec.id)? {
-                return Ok(());
+                return self.network.set(spec.id, &spec.network);
             }
             self.admit()?;
+            self.network.text(&spec.network)?;
             // Before anything is made: a user that the image does not have.
             let user = self.image()?.accounts.identity(&spec.user)?;
             // A stopped sandbox of that id keeps its files whatever happens, account files included.
@@ -181,8 +189,9 @@ impl Host {
     pub(super) fn start(&self, spec: &SandboxSpec) -> Result<()> {
         self.registry.exclusively(spec.id, || {
             if self.is_running(spec.id)? {
-                return Ok(());
+                return self.network.set(spec.id, &spec.network);
             }
+            self.network.text(&spec.network)?;
             self.ground.storage.has(spec.id)?;
             self.complete_and_boot(spec, None)
         })
@@ -225,6 +234,7 @@ impl Host {
     fn try_boot(&self, spec: &SandboxSpec, image: &HostImage, order: Order<'_>) -> Result<Kit> {
         let kit = self.kits.take(order)?;
         if let Err(error) = self.assemble(spec, image, &kit) {
+            self.network.remove(spec.id);
             self.kits.discard(&kit);
             self.sockets.remove(spec.id);
             return Err(error);
@@ -233,6 +243,14 @@ impl Host {
     }
 
     fn assemble(&self, spec: &SandboxSpec, image: &HostImage, kit: &Kit) -> Result<()> {
+        // Closed until then, and answered before anything but process 1 can run.
+        let network =
+            self.network.assign(kit.network, spec.id, &self.network.text(&spec.network)?)?;
+        self.build(spec, image, kit)?;
+        Coming::wait(network)
+    }
+
+    fn build(&self, spec: &SandboxSpec, image: &HostImage, kit: &Kit) -> Result<()> {
         kit.group.set_limits(&self.limits(spec.resources))?;
         let listener = self.sockets.bind(spec.id)?;
         let (status, theirs) = forkserver::status_pair(forkserver::PATIENCE)?;
@@ -339,6 +357,7 @@ impl Host {
                 self.end(&live, Duration::ZERO)?;
             }
             self.sockets.remove(id);
+            self.network.forget(id);
             *self.freed.lock().unwrap_or_else(PoisonError::into_inner) = true;
             self.ground.storage.remove(id)
         })
@@ -377,6 +396,7 @@ impl Host {
         let ours = self.registry.remove(live);
         if ours {
             self.sockets.remove(live.id);
+            self.network.remove(live.id);
             // Not before it is ours: the number may be another sandbox's by then.
             let _ = live.group.kill();
             live.group.remove()?;
@@ -399,7 +419,24 @@ impl Host {
     }
 }
 
-/// Short and unique: the random end of the id.
+/// The network of the profile's sandboxes, those that run already included.
+fn network(
+    options: &Options,
+    profile: Profile,
+    folders: (&Path, PathBuf),
+    adopted: &[Live],
+    notices: mpsc::Sender<Notice>,
+) -> Result<Arc<Network>> {
+    let lack = match profile {
+        Profile::Full if options.weakened & WEAK_NETWORK != 0 => Some(Lack::Weakened),
+        Profile::Full => None,
+        Profile::Unprivileged | Profile::None => Some(Lack::Profile),
+    };
+    let adopted = adopted.iter().map(|live| (live.id, live.pid, Arc::clone(&live.pidfd))).collect();
+    Network::open(options.network.clone(), folders, lack, adopted, notices).map(Arc::new)
+}
+
+/// Short and unique: the random end of the id. The network process answers for it, by the same rule.
 fn hostname(id: SandboxId) -> String {
     let text = id.to_string();
     format!("mayfly-{}", &text[text.len() - 12..])

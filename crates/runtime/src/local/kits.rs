@@ -12,9 +12,10 @@ use mayfly_core::{Error, Kind, Result};
 use mayfly_init::protocol::Prepare;
 
 use super::cgroup::{Cgroups, Group};
-use super::forkserver::{Forkserver, path_bytes};
+use super::forkserver::{Forkserver, Parked, path_bytes};
 use super::ids::{IDS, Ids, SLOTS};
 use super::live::ended;
+use super::network::Network;
 use super::slots::Slots;
 
 /// Pause after a kit could not be made.
@@ -26,7 +27,9 @@ pub(super) struct Kit {
     pub(super) slot: u32,
     pub(super) group: Group,
     pub(super) pid: i32,
-    pub(super) pidfd: OwnedFd,
+    pub(super) pidfd: Arc<OwnedFd>,
+    /// What its network waits under, where sandboxes have one.
+    pub(super) network: Option<[u8; 16]>,
     /// Forkservers that had died when it was made; it died with the next one.
     deaths: u64,
 }
@@ -59,6 +62,7 @@ impl Drop for Order<'_> {
 #[derive(Debug)]
 pub(super) struct Kits {
     forkserver: Arc<Forkserver>,
+    network: Arc<Network>,
     cgroups: Cgroups,
     ids: Ids,
     /// Processes of a sandbox where no control group limits them, else 0.
@@ -74,7 +78,7 @@ pub(super) struct Kits {
 impl Kits {
     /// A shelf that knows which slots adopted sandboxes use.
     pub(super) fn new(
-        forkserver: Arc<Forkserver>,
+        (forkserver, network): (Arc<Forkserver>, Arc<Network>),
         (cgroups, ids, pids): (Cgroups, Ids, u32),
         wanted: usize,
         used: impl IntoIterator<Item = u32>,
@@ -89,6 +93,7 @@ impl Kits {
         let pids = if cgroups.used() { 0 } else { pids.into() };
         Arc::new(Self {
             forkserver,
+            network,
             cgroups,
             ids,
             pids,
@@ -190,6 +195,7 @@ impl Kits {
             let _ = self.forkserver.discard(kit.slot);
         }
         let _ = rustix::process::pidfd_send_signal(&kit.pidfd, rustix::process::Signal::KILL);
+        self.network.remove_kit(kit.network);
         if let Err(error) = kit.group.remove() {
             tracing::warn!(%error, slot = kit.slot, "control groups of unused namespaces stay");
         }
@@ -213,8 +219,9 @@ impl Kits {
                     .map(|path| path_bytes(path).to_vec())
                     .collect(),
             };
-            match self.forkserver.prepare(&request) {
-                Ok(parked) => Ok(Kit { slot, group, pid: parked.pid, pidfd: parked.pidfd, deaths }),
+            let parked = self.forkserver.prepare(&request);
+            match parked.and_then(|parked| self.connect(parked)) {
+                Ok((pid, pidfd, network)) => Ok(Kit { slot, group, pid, pidfd, network, deaths }),
                 Err(error) => {
                     let _ = group.remove();
                     Err(error)
@@ -225,6 +232,23 @@ impl Kits {
             self.release(slot);
         }
         made
+    }
+
+    /// Puts the network of a parked process into the hands of the network process, closed.
+    fn connect(&self, parked: Parked) -> Result<(i32, Arc<OwnedFd>, Option<[u8; 16]>)> {
+        let is_ready = parked.is_ready();
+        let (pid, pidfd) = (parked.pid, Arc::new(parked.pidfd));
+        if !is_ready {
+            // Who takes it is told the reason.
+            return Ok((pid, pidfd, None));
+        }
+        match self.network.prepare(pid, &pidfd) {
+            Ok(network) => Ok((pid, pidfd, network)),
+            Err(error) => {
+                let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+                Err(error)
+            }
+        }
     }
 
     fn reserve(&self) -> Result<u32> {

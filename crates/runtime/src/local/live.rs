@@ -29,7 +29,7 @@ pub(super) struct Live {
     ids: Ids,
     pub(super) group: Group,
     pub(super) pid: i32,
-    pub(super) pidfd: OwnedFd,
+    pub(super) pidfd: Arc<OwnedFd>,
     pub(super) spec: Spec,
     /// Set when its end was asked for, so that it is no surprise.
     pub(super) ending: AtomicBool,
@@ -42,7 +42,7 @@ impl Live {
         (id, spec): (SandboxId, Spec),
         (slot, ids): (u32, Ids),
         group: Group,
-        (pid, pidfd): (i32, OwnedFd),
+        (pid, pidfd): (i32, Arc<OwnedFd>),
         user: Option<Identity>,
     ) -> Self {
         Self {

@@ -26,6 +26,8 @@ mod init;
 mod kits;
 mod live;
 mod logs;
+mod memory;
+mod network;
 mod options;
 mod outer;
 pub mod pool;
@@ -37,5 +39,6 @@ mod stay;
 mod storage;
 pub mod users;
 
+pub use network::NetworkOptions;
 pub use options::{Options, Wanted};
 pub use runtime::LocalRuntime;

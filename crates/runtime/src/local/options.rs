@@ -6,6 +6,8 @@ use mayfly_core::limits::Ceilings;
 use mayfly_core::ports::runtime::Profile;
 use mayfly_core::{Error, Kind, Result};
 
+use super::network::NetworkOptions;
+
 /// Which isolation is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wanted {
@@ -54,6 +56,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Sets of namespaces kept ready. Default 64.
     pub namespaces: usize,
+    /// Choices about their network.
+    pub network: NetworkOptions,
     /// Limits that callers cannot choose.
     pub ceilings: Ceilings,
     /// Whether set-id programs may raise rights inside the user namespace. Default no.
@@ -72,6 +76,7 @@ impl Options {
             pool_bytes: None,
             reserve_bytes: 1 << 30,
             namespaces: 64,
+            network: NetworkOptions::default(),
             ceilings: Ceilings::default(),
             allow_setuid: false,
             weakened: 0,

@@ -12,10 +12,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
+use mayfly_core::network::{AuditPage, NetworkPolicy};
 use mayfly_core::ports::files::Files;
 use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{
-    DiskGuard, Exit, Layer, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
+    DiskGuard, Exit, Layer, Notice, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
 };
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
@@ -34,6 +35,9 @@ use super::{doctor, exec, family, logs};
 /// Ends that may wait to be fetched; sandboxes are fewer.
 const EXITS: usize = 65_536;
 
+/// Notices that may wait to be fetched.
+const NOTICES: usize = 64;
+
 /// Runs sandboxes on this machine. Sandboxes live on when it is dropped; a later one finds them again.
 #[derive(Debug)]
 pub struct LocalRuntime {
@@ -41,6 +45,7 @@ pub struct LocalRuntime {
     files: LocalFiles,
     processes: LocalProcesses,
     exits: Mutex<mpsc::Receiver<Exit>>,
+    notices: Mutex<mpsc::Receiver<Notice>>,
     watcher: tokio::task::JoinHandle<()>,
     filler: Option<JoinHandle<()>>,
 }
@@ -53,7 +58,9 @@ impl LocalRuntime {
         let profile = options.profile.profile(rustix::process::geteuid().is_root())?;
         let (started, to_watch) = mpsc::channel(EXITS);
         let (gone, exits) = mpsc::channel(EXITS);
-        let host = Arc::new(blocking(move || Host::open(options, profile, started)).await?);
+        let (told, notices) = mpsc::channel(NOTICES);
+        let host = blocking(move || Host::open(options, profile, started, told)).await?;
+        let host = Arc::new(host);
         let watcher = tokio::spawn(watch_all(Arc::clone(&host), to_watch, gone));
         let roots: Arc<dyn Roots> = host.registry.clone();
         let files = match profile {
@@ -72,7 +79,8 @@ impl LocalRuntime {
             })
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
         let processes = LocalProcesses { host: Arc::clone(&host) };
-        Ok(Self { files, processes, host, exits: Mutex::new(exits), watcher, filler: Some(filler) })
+        let (exits, notices) = (Mutex::new(exits), Mutex::new(notices));
+        Ok(Self { files, processes, host, exits, notices, watcher, filler: Some(filler) })
     }
 
     /// Waits until the wanted number of namespace sets is ready, for measurements.
@@ -85,6 +93,11 @@ impl LocalRuntime {
     /// Id of the forkserver process, for tests that kill it.
     pub fn forkserver_pid(&self) -> Option<u32> {
         self.host.ground.forkserver.pid()
+    }
+
+    /// Ids of the network processes, for tests that kill them.
+    pub fn network_pids(&self) -> Vec<i32> {
+        self.host.network.pids()
     }
 
     /// Pid of process 1 and host id of inside root, for tests that look from outside.
@@ -116,6 +129,7 @@ impl Drop for LocalRuntime {
             // One more set may have been finished meanwhile.
             self.host.kits.stop();
         }
+        self.host.network.close();
         // With no sandbox alive nothing of this server stays on the host but its data directory.
         self.host.ground.cgroups.remove_if_empty();
     }
@@ -214,6 +228,28 @@ impl Runtime for LocalRuntime {
 
     async fn resize(&self, id: SandboxId, resources: Resources) -> Result<()> {
         self.on_host(move |host| host.resize(id, resources)).await
+    }
+
+    async fn set_network(&self, id: SandboxId, policy: &NetworkPolicy) -> Result<()> {
+        let policy = policy.clone();
+        self.on_host(move |host| host.network.set(id, &policy)).await
+    }
+
+    async fn network_audit(
+        &self,
+        id: SandboxId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<AuditPage> {
+        let after = after.map(str::to_owned);
+        self.on_host(move |host| host.network.audit(id, after.as_deref(), limit)).await
+    }
+
+    async fn next_notice(&self) -> Notice {
+        match self.notices.lock().await.recv().await {
+            Some(notice) => notice,
+            None => std::future::pending().await,
+        }
     }
 
     async fn guard_disk(&self, sizes: &[(SandboxId, u64)]) -> Result<Vec<DiskGuard>> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
+use mayfly_core::network::NetworkPolicy;
 use mayfly_core::ports::runtime::{Profile, Runtime as _, SandboxSpec};
 use mayfly_core::process::ExecRequest;
 use mayfly_runtime::local::{LocalRuntime, Options};
@@ -102,6 +103,10 @@ async fn spec(runtime: &LocalRuntime, id: SandboxId) -> mayfly_core::Result<Sand
         user: "root".to_owned(),
         workdir: None,
         env: BTreeMap::new(),
+        network: NetworkPolicy {
+            block_all: runtime.profile() != Profile::Full,
+            ..NetworkPolicy::default()
+        },
     })
 }
 

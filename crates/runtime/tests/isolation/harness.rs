@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
+use mayfly_core::network::NetworkPolicy;
 use mayfly_core::ports::files::Files;
 use mayfly_core::ports::runtime::{Runtime as _, SandboxSpec};
 use mayfly_core::process::{ExecOutcome, ExecRequest};
@@ -191,6 +192,7 @@ impl Bench {
             user: "root".to_owned(),
             workdir: None,
             env: std::collections::BTreeMap::new(),
+            network: NetworkPolicy { block_all: rootless(), ..NetworkPolicy::default() },
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use mayfly_core::event::{Event, What};
 use mayfly_core::id::{OrganizationId, SandboxId, ServerId, SnapshotId};
 use mayfly_core::limits::Resources;
+use mayfly_core::network::NetworkPolicy;
 use mayfly_core::ports::clock::Clock;
 use mayfly_core::ports::runtime::Profile;
 use mayfly_core::ports::store::{Change, Store, Swap};
@@ -61,6 +62,7 @@ pub(crate) fn sandbox(n: u128) -> Sandbox {
         user: "root".into(),
         env: BTreeMap::from([("A".into(), "ü \n \"x\"".into())]),
         labels: BTreeMap::from([("team".into(), "red".into()), ("a\"b.c".into(), "1".into())]),
+        network: NetworkPolicy::blocked(),
         public: true,
         target: "us".into(),
         resources: Resources::DEFAULT,

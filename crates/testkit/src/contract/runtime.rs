@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
+use mayfly_core::network::{NetworkPolicy, cidrs};
 use mayfly_core::ports::runtime::{Observed, Profile, Runtime, SandboxSpec};
 use mayfly_core::process::{ExecOutcome, ExecRequest};
 use mayfly_core::{Code, Kind, Result};
@@ -19,6 +20,7 @@ pub async fn runtime_contract(runtime: &dyn Runtime) {
     let spec = spec(runtime).await;
     life(runtime, &spec).await;
     processes(runtime, &spec).await;
+    networks(runtime, &spec).await;
     pauses_and_sizes(runtime, &spec).await;
     stops_and_starts(runtime, &spec).await;
     end(runtime, &spec).await;
@@ -35,6 +37,10 @@ pub async fn spec(runtime: &dyn Runtime) -> SandboxSpec {
         resources: Resources { cpu: 1, memory_gib: 1, disk_gib: 1 },
         user: "root".to_owned(),
         workdir: None,
+        network: NetworkPolicy {
+            block_all: runtime.profile() != Profile::Full,
+            ..NetworkPolicy::default()
+        },
         env: BTreeMap::from([
             ("FROM_SPEC".to_owned(), "spec".to_owned()),
             ("FROM_BOTH".to_owned(), "spec".to_owned()),
@@ -74,6 +80,30 @@ async fn processes(runtime: &dyn Runtime, spec: &SandboxSpec) {
     }
     let late = run(runtime, spec, &["sleep", "60"]).await.expect_err("a time limit ends a command");
     assert_eq!(late.code(), Some(Code::ProcessExecutionTimeout));
+}
+
+async fn networks(runtime: &dyn Runtime, spec: &SandboxSpec) {
+    let listed =
+        NetworkPolicy { cidrs: cidrs("1.1.1.0/24").expect("a range"), ..NetworkPolicy::default() };
+    let set = runtime.set_network(spec.id, &listed).await;
+    if runtime.profile() == Profile::Full {
+        set.expect("a running sandbox takes another policy");
+    } else {
+        let refused = set.expect_err("a profile without a network takes no list");
+        assert_eq!(refused.kind(), Kind::Unavailable);
+        assert!(refused.message().contains("`network`"), "{refused}");
+    }
+    for _ in 0..2 {
+        let blocked = NetworkPolicy::blocked();
+        runtime.set_network(spec.id, &blocked).await.expect("blocking, also repeated");
+    }
+    runtime.set_network(spec.id, &spec.network).await.expect("as it was");
+    let unknown = SandboxId::from_uuid(Uuid::now_v7());
+    runtime.set_network(unknown, &spec.network).await.expect("nothing runs, nothing to change");
+    let page = runtime.network_audit(spec.id, None, 10).await.expect("the audit of a sandbox");
+    assert!(page.items.is_empty(), "it reached for nothing: {page:?}");
+    let refused = runtime.network_audit(spec.id, Some("nonsense"), 10).await;
+    assert_eq!(refused.expect_err("no cursor").kind(), Kind::Invalid);
 }
 
 async fn pauses_and_sizes(runtime: &dyn Runtime, spec: &SandboxSpec) {

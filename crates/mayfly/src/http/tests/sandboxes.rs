@@ -29,7 +29,7 @@ async fn a_sandbox_has_every_field_of_the_contract_with_its_type() {
         found,
         json!({
             "name": "box", "snapshot": "host", "user": found["user"], "env": { "A": "x y" }, "labels": { "k": "v" },
-            "public": true, "networkBlockAll": true, "kvm": false, "target": "us", "cpu": 2, "gpu": 0, "memory": 3,
+            "public": true, "networkBlockAll": false, "kvm": false, "target": "us", "cpu": 2, "gpu": 0, "memory": 3,
             "disk": 4, "state": "started", "desiredState": "started", "recoverable": false, "autoStopInterval": 0,
             "autoPauseInterval": 0, "autoArchiveInterval": 10080, "autoDeleteInterval": -1,
             "autoDestroyAt": "2026-01-01T01:00:00.000Z", "volumes": [], "backupState": "None",

@@ -79,7 +79,6 @@ async def unsupported(house):
         "buildInfo": lambda: house.create(CreateSandboxFromImageParams(image="alpine:3", resources=Resources(cpu=1))),
         "volume": lambda: house.create(params(volumes=[VolumeMount(volume_id="v", mount_path="/v")])),
         "linkedSandbox": lambda: house.create(params(linked_sandbox=sandbox.id)),
-        "networkAllowList": lambda: house.create(params(network_allow_list="10.0.0.0/8")),
     }.items():
         with Within(3):
             await lacks(feature, call)

@@ -26,7 +26,7 @@ async def defaults(daytona):
     same(sandbox.snapshot, "host")
     same(sandbox.labels, {"code-toolbox-language": "python"})
     same((sandbox.auto_stop_interval, sandbox.auto_delete_interval), (15, -1))
-    same((sandbox.public, sandbox.network_block_all), (False, True))
+    same((sandbox.public, sandbox.network_block_all), (False, False))
     same(await now(sandbox.get_user_home_dir()), "/root")
     same(await now(sandbox.get_work_dir()), "/root")
     with Within(3):

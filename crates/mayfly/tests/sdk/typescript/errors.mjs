@@ -71,7 +71,6 @@ async function unsupported(daytona) {
     buildInfo: () => daytona.create(params(image)),
     volume: () => daytona.create(params({ volumes: [{ volumeId: 'v', mountPath: '/v' }] })),
     linkedSandbox: () => daytona.create(params({ linkedSandbox: sandbox.id })),
-    networkAllowList: () => daytona.create(params({ networkAllowList: '10.0.0.0/8' })),
   })) {
     const error = await within(3, () => raises('DaytonaError', call, feature))
     same([feature, error.statusCode], [feature, 501])

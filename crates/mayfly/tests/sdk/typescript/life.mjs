@@ -17,7 +17,7 @@ async function defaults(daytona) {
   same([sandbox.target, sandbox.snapshot], ['us', 'host'])
   same(sandbox.labels, { 'code-toolbox-language': 'python' })
   same([sandbox.autoStopInterval, sandbox.autoDeleteInterval], [15, -1])
-  same([sandbox.public, sandbox.networkBlockAll], [false, true])
+  same([sandbox.public, sandbox.networkBlockAll], [false, false])
   same([await sandbox.getUserHomeDir(), await sandbox.getWorkDir()], ['/root', '/root'])
   await within(3, () => sandbox.delete())
 }

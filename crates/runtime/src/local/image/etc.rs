@@ -99,8 +99,13 @@ const NOBODY: u32 = 65_534;
 
 const GENERATED: [(&str, &str); 6] = [
     ("hostname", "sandbox\n"),
-    ("hosts", "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost ip6-loopback\n"),
-    ("resolv.conf", ""),
+    // A sandbox's own host name is answered by its resolver, since these files are the same for all.
+    (
+        "hosts",
+        "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost ip6-loopback\n10.0.0.1 mayfly.internal\n",
+    ),
+    // Any address would do: port 53 of all of them is answered by the network process.
+    ("resolv.conf", "nameserver 10.0.0.53\n"),
     (
         "nsswitch.conf",
         "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{etc, failed, skeleton};
 
 /// Counted up when the layers made from the same host change.
-const FORMAT: &[u8] = b"mayfly host image 1";
+const FORMAT: &[u8] = b"mayfly host image 2";
 
 /// Package databases hashed by content: dpkg, apk.
 const BY_CONTENT: [&str; 2] = ["var/lib/dpkg/status", "lib/apk/db/installed"];
