@@ -33,7 +33,7 @@ mod terminals;
 mod warm;
 
 pub use access::{Access, NewKey};
-pub use contexts::{CodeEvent, CodeRequest, CodeRun, Context, Contexts};
+pub use contexts::{CodeEvent, CodeRequest, CodeRun, CodeTurn, Context, Contexts};
 pub use engine::Engine;
 pub use mayfly_core::sandbox::{CreateSandbox, Resize, Timer};
 pub use reach::{Busy, Reach};

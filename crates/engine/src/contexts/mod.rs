@@ -15,7 +15,8 @@ use mayfly_core::ports::processes::Processes;
 use mayfly_core::process::{Process, StartRequest, Wiring};
 use mayfly_core::time::Timestamp;
 use mayfly_core::{Error, Kind, Result};
-use tokio::time::timeout;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout};
 
 pub use run::{CodeEvent, CodeRun};
 
@@ -78,6 +79,27 @@ pub(crate) struct Place {
 /// The calls of one context, one at a time.
 pub(crate) type Turn = Arc<tokio::sync::Mutex<Place>>;
 
+/// A call whose turn has come.
+#[derive(Debug)]
+pub struct CodeTurn {
+    reach: Reach,
+    place: OwnedMutexGuard<Place>,
+    request: CodeRequest,
+    id: String,
+    deadline: Instant,
+}
+
+impl CodeTurn {
+    /// Runs the code, in an interpreter that is started where none runs.
+    pub async fn run(mut self) -> Result<CodeRun> {
+        let number = self.reach.contexts().running(&self.id).await?;
+        if self.place.number != number {
+            *self.place = Place { number, offset: 0 };
+        }
+        run::begin(&self.reach, self.place, self.request, self.deadline).await
+    }
+}
+
 /// Contexts of one started sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Contexts<'a>(pub(crate) &'a Reach);
@@ -116,14 +138,15 @@ impl Contexts<'_> {
         Ok(())
     }
 
-    /// Runs code when the calls before it in its context are through. [`Kind::NotFound`] for an unknown context,
-    /// [`Kind::Limit`] when 32 calls wait, [`Kind::Timeout`] when its turn did not come in its time.
-    pub async fn run(&self, request: CodeRequest) -> Result<CodeRun> {
+    /// Waits until the calls before this one in its context are through. Cancel-safe. [`Kind::NotFound`] for an
+    /// unknown context, [`Kind::Limit`] when 32 calls wait, [`Kind::Timeout`] when its turn did not come in its
+    /// time.
+    pub async fn turn(&self, request: CodeRequest) -> Result<CodeTurn> {
         let id = request.context.clone().unwrap_or_else(|| DEFAULT.to_owned());
         if id != DEFAULT && self.find(&id).await?.is_none() {
             return Err(missing(&id));
         }
-        let deadline = tokio::time::Instant::now() + request.timeout;
+        let deadline = Instant::now() + request.timeout;
         let turn = self.0.live.turns.of(&id);
         // One handle is the map's, one is this call's.
         if Arc::strong_count(&turn) > MOST_WAITING + 2 {
@@ -133,12 +156,8 @@ impl Contexts<'_> {
             ));
         }
         let late = |_| Error::new(Kind::Timeout, "the calls before it took too long");
-        let mut place = tokio::time::timeout_at(deadline, turn.lock_owned()).await.map_err(late)?;
-        let number = self.running(&id).await?;
-        if place.number != number {
-            *place = Place { number, offset: 0 };
-        }
-        run::begin(self.0, place, request, deadline).await
+        let place = tokio::time::timeout_at(deadline, turn.lock_owned()).await.map_err(late)?;
+        Ok(CodeTurn { reach: self.0.clone(), place, request, id, deadline })
     }
 
     /// The number of the context's interpreter, started where it does not run.
