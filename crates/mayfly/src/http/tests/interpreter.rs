@@ -8,7 +8,7 @@ use super::site::{Heard, Site};
 async fn run(site: &Site, call: Value) -> Heard {
     let mut talk = site.talk("interpreter/execute", &[]).await;
     talk.send(&call.to_string()).await;
-    talk.to_the_end().await
+    talk.rest().await
 }
 
 /// What a call printed on a stream.
@@ -91,7 +91,7 @@ async fn calls_of_one_context_wait_and_a_client_that_leaves_lets_the_next_one_in
     let heard = run(&site, json!({ "code": "print(other)", "contextId": other })).await;
     assert_eq!(printed(&heard, "stdout"), "other\n");
     first.leave().await;
-    let heard = second.to_the_end().await;
+    let heard = second.rest().await;
     assert_eq!((printed(&heard, "stdout").as_str(), heard.code), ("second\n", 1000));
 }
 

@@ -38,7 +38,7 @@ async fn d9_a_terminal_ends_with_its_code_in_both_forms() {
     assert!(first.until("b c\r\n").await.contains("echo $A"), "keys are echoed");
     second.until("b c\r\n").await;
     second.send("exit 3\n").await;
-    let (first, second) = (first.to_the_end().await, second.to_the_end().await);
+    let (first, second) = (first.rest().await, second.rest().await);
     assert_eq!(first.texts, [json!({ "type": "control", "status": "exited", "exitCode": 3 })]);
     assert!(second.texts.is_empty(), "{second:?}");
     for heard in [first, second] {
@@ -74,7 +74,7 @@ async fn d9_a_client_leaves_comes_back_resizes_and_kills() {
     assert_eq!(resize(r#"{"cols":0,"rows":40}"#).await.fault().0, 400);
     assert_eq!(resize(r#"{"cols":70000,"rows":40}"#).await.fault().0, 400);
     assert_eq!(edge.call("DELETE", &site.path("pty/p"), "").await.status, StatusCode::OK);
-    let heard = talk.to_the_end().await;
+    let heard = talk.rest().await;
     assert_eq!((heard.code, &heard.texts[0]["exitCode"]), (1000, &json!(137)));
     assert_eq!(edge.get(&site.path("pty/p")).await.fault().0, 404);
     assert_eq!(edge.call("DELETE", &site.path("pty/p"), "").await.fault().0, 404);
@@ -111,11 +111,11 @@ async fn recent_output_is_replayed_from_the_beginning_of_a_line() {
         talk.send("flood 1; echo\n").await;
     }
     talk.send("echo last; exit 0\n").await;
-    let all = talk.to_the_end().await.bytes;
+    let all = talk.rest().await.bytes;
     assert!(all.len() > 10 << 16);
     let mut late = site.talk("pty/p/connect", &[EXIT_CONTROL]).await;
     assert_eq!(late.json().await, control("connected"));
-    let heard = late.to_the_end().await;
+    let heard = late.rest().await;
     assert!(all.ends_with(&heard.bytes), "it is the end of what there was");
     assert!((1 << 16..=128 << 10).contains(&heard.bytes.len()), "{}", heard.bytes.len());
     assert_eq!(all[all.len() - heard.bytes.len() - 1], b'\n');
@@ -126,7 +126,7 @@ async fn recent_output_is_replayed_from_the_beginning_of_a_line() {
 async fn what_cannot_be_connected_to_is_told() {
     let site = Site::new().await;
     let mut talk = site.talk("pty/none/connect", &[EXIT_CONTROL]).await;
-    let heard = talk.to_the_end().await;
+    let heard = talk.rest().await;
     assert_eq!(heard.texts[0]["status"], "error");
     assert_eq!(heard.texts[0]["error"], "terminal none not found");
     assert_eq!(heard.code, 1008);

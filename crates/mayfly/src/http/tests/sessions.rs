@@ -163,12 +163,12 @@ async fn d8_a_log_is_the_same_before_during_and_after_its_command() {
     let mut during = site.talk(&logs, &[]).await;
     during.until("err").await;
     give(&cmd).await;
-    let rest = during.to_the_end().await;
+    let rest = during.rest().await;
     assert_eq!((rest.bytes.as_slice(), rest.code), (&b"\x01\x01\x01end\n"[..], 1000));
     let mut after = site.talk(&logs, &[]).await;
     let whole = b"\x01\x01\x01out\n\x02\x02\x02err\n\x01\x01\x01end\n";
     for talk in [&mut before, &mut after] {
-        let heard = talk.to_the_end().await;
+        let heard = talk.rest().await;
         assert_eq!((heard.bytes.as_slice(), heard.code), (&whole[..], 1000));
     }
 }
@@ -181,7 +181,7 @@ async fn a_long_log_comes_in_large_frames_and_says_what_is_missing() {
     // 16 MiB, of which the last 10 are kept.
     let cmd = start(&site.edge, &format!("{sessions}/one"), "flood 256").await;
     let mut talk = site.talk(&format!("session/one/command/{cmd}/logs?follow=true"), &[]).await;
-    let heard = talk.to_the_end().await;
+    let heard = talk.rest().await;
     let mark = "\u{1}\u{1}\u{1}[6291456 bytes of output are no longer kept]\n";
     assert!(heard.bytes.starts_with(mark.as_bytes()), "{:?}", &heard.bytes[..80]);
     assert_eq!(heard.bytes.len(), mark.len() + (10 << 20));
@@ -198,5 +198,5 @@ async fn followers_of_a_deleted_session_are_told_the_end() {
     let mut talk = site.talk(&format!("session/one/command/{cmd}/logs?follow=true"), &[]).await;
     talk.until("a").await;
     assert_eq!(site.edge.call("DELETE", &one, "").await.status, StatusCode::NO_CONTENT);
-    assert_eq!(talk.to_the_end().await.code, 1000);
+    assert_eq!(talk.rest().await.code, 1000);
 }

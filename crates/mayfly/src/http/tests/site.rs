@@ -140,7 +140,7 @@ impl Talk {
     }
 
     /// Everything to the end.
-    pub(super) async fn to_the_end(&mut self) -> Heard {
+    pub(super) async fn rest(&mut self) -> Heard {
         let mut heard = Heard::default();
         while let Some(message) = self.next().await {
             match message {

@@ -70,7 +70,7 @@ async fn s8_an_open_socket_whose_key_is_revoked_is_closed() {
     talk.until("on\r\n$ ").await;
     let gone = site.edge.call("DELETE", "/api/api-keys/ci", "").await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT);
-    let heard = talk.to_the_end().await;
+    let heard = talk.rest().await;
     assert_eq!((heard.code, heard.reason.as_str()), (1008, "unknown API key"));
     other.send("echo still here\n").await;
     other.until("still here\r\n").await;
@@ -115,7 +115,7 @@ async fn the_end_of_the_server_is_told() {
     talk.json().await;
     site.stop();
     site.edge.app.sockets.end(Duration::from_secs(5)).await;
-    assert_eq!(talk.to_the_end().await.code, 1001);
+    assert_eq!(talk.rest().await.code, 1001);
     assert_eq!(site.edge.app.sockets.open(), 0);
 }
 
