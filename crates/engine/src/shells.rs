@@ -51,7 +51,8 @@ pub struct SessionCommand {
 pub struct Shells<'a>(pub(crate) &'a Reach);
 
 impl Shells<'_> {
-    /// Starts a shell. [`Kind::Conflict`] when the id is taken, [`Kind::Limit`] when there are 128.
+    /// Starts a shell. [`Kind::Conflict`] when the id belongs to a living one, [`Kind::Limit`] when there are 128;
+    /// an ended one of that id is forgotten.
     pub async fn create(&self, id: &str) -> Result<()> {
         check_id("sessionId", id)?;
         if id == ENTRYPOINT {
@@ -59,11 +60,14 @@ impl Shells<'_> {
         }
         let _lone = self.0.live.naming.lock().await;
         let all = self.all().await?;
-        if all.iter().any(|session| session.id == id) {
-            return Err(Error::conflict(format!("session {id} exists already"))
-                .with_hint("choose another id, or delete that session"));
+        if let Some(old) = all.iter().find(|session| session.id == id) {
+            if !old.ended {
+                return Err(Error::conflict(format!("session {id} exists already"))
+                    .with_hint("choose another id, or delete that session"));
+            }
+            self.remove(old).await?;
         }
-        if all.len() >= MOST_SESSIONS {
+        if all.iter().filter(|session| !session.ended).count() >= MOST_SESSIONS {
             return Err(Error::new(
                 Kind::Limit,
                 format!("the sandbox has {MOST_SESSIONS} sessions, which is the most"),
@@ -94,9 +98,13 @@ impl Shells<'_> {
     /// Ends a session with all its processes and forgets its output.
     pub async fn delete(&self, id: &str) -> Result<()> {
         let session = self.get(id).await?;
+        gone_is_fine(self.port().kill(self.0.id(), session.shell).await)?;
+        self.remove(&session).await
+    }
+
+    async fn remove(&self, session: &ShellSession) -> Result<()> {
         let (port, sandbox) = (self.port(), self.0.id());
-        port.kill(sandbox, session.shell).await?;
-        for command in session.commands {
+        for command in &session.commands {
             gone_is_fine(port.forget(sandbox, command.number).await)?;
         }
         gone_is_fine(port.forget(sandbox, session.shell).await)

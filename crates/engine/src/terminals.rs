@@ -19,8 +19,8 @@ use crate::shells::{gone_is_fine, shown};
 const MOST: usize = 128;
 /// Most columns and rows.
 const WIDEST: u16 = 10_000;
-/// The sandbox user's shell, else the nicest there is.
-const SHELL: &str = "command -v bash >/dev/null 2>&1 && exec bash -i\nexec /bin/sh -i";
+/// What holds the place of a terminal until somebody connects.
+const WAIT: [&str; 3] = ["/bin/sh", "-c", "read -r _"];
 
 /// A terminal to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,18 +173,17 @@ impl Terminals<'_> {
 
     async fn start(&self, note: TerminalNote) -> Result<Terminal> {
         let window = Window { columns: note.columns, rows: note.rows };
-        let mut env = note.envs.clone();
-        env.entry("TERM".to_owned()).or_insert_with(|| "xterm-256color".to_owned());
-        let (script, wiring) = if note.waiting {
-            ("read -r _", Wiring::Pipes)
+        let (argv, wiring) = if note.waiting {
+            (WAIT.map(str::to_owned).to_vec(), Wiring::Pipes)
         } else {
-            (SHELL, Wiring::Terminal(window))
+            // No program: the user's own shell.
+            (Vec::new(), Wiring::Terminal(window))
         };
         let request = StartRequest {
-            argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            argv,
             note: Note::Terminal(note.clone()).text()?,
             cwd: Some(note.cwd.clone()),
-            env: self.0.environment(env),
+            env: self.0.environment(note.envs.clone()),
             wiring,
         };
         let number = self.port().start(self.0.id(), request).await?;
