@@ -47,8 +47,10 @@ pub enum Code {
     ProcessExecutionTimeout,
     /// No such process or log.
     ProcessNotFound,
-    /// The shell has ended and takes no more commands.
+    /// The shell of a session, or a terminal, has ended.
     SessionEnded,
+    /// The command has ended and takes no input any more.
+    CommandAlreadyCompleted,
     /// The body is not what the endpoint expects.
     InvalidRequestBody,
     /// The sandbox is not started, so nothing inside can be reached.

@@ -22,14 +22,18 @@ mod metrics;
 mod multipart;
 mod network;
 mod openapi;
+mod pass;
+mod preview_token;
 mod rate;
 mod sandbox_list;
 mod sandbox_wire;
 mod sandboxes;
 mod serve;
+mod session_logs;
 mod shape;
 mod signed;
 mod snapshots;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -37,7 +41,10 @@ mod toolbox;
 mod toolbox_download;
 mod toolbox_files;
 mod toolbox_info;
+mod toolbox_interpreter;
 mod toolbox_process;
+mod toolbox_pty;
+mod toolbox_sessions;
 mod toolbox_upload;
 mod unsupported;
 
@@ -66,6 +73,9 @@ fn routes() -> OpenApiRouter<App> {
         .merge(toolbox_download::router())
         .merge(toolbox_process::router())
         .merge(code_run::router())
+        .merge(toolbox_sessions::router())
+        .merge(toolbox_pty::router())
+        .merge(toolbox_interpreter::router())
         .merge(toolbox_info::router())
         .merge(config::router())
         .merge(health::router())
