@@ -20,6 +20,7 @@ mod keys;
 mod metrics;
 mod multipart;
 mod openapi;
+mod preview_token;
 mod rate;
 mod sandbox_list;
 mod sandbox_wire;
