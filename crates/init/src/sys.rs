@@ -19,7 +19,7 @@ mod rights;
 
 pub(crate) use crate::calls::{
     Event, PipeEnd, READABLE, WRITABLE, Watch, close_from, exit, join, kill, listen, place, prctl,
-    unshare, word,
+    stream_socket, unshare, word,
 };
 pub(crate) use channel::{accept, event_queue, receive, send, socket_pair, wait, watch};
 pub(crate) use mounts::{
@@ -87,7 +87,7 @@ pub(crate) fn plain(number: usize, args: [usize; 4]) -> Result<usize> {
     unsafe { raw(number, [args[0], args[1], args[2], args[3], 0, 0]) }
 }
 
-fn owned(descriptor: usize) -> OwnedFd {
+pub(crate) fn owned(descriptor: usize) -> OwnedFd {
     // SAFETY: the kernel has just made this descriptor for us and nobody else owns it.
     unsafe { OwnedFd::from_raw_fd(RawFd::try_from(descriptor).unwrap_or(-1)) }
 }

@@ -30,6 +30,7 @@ mod logs;
 mod options;
 mod outer;
 pub mod pool;
+mod ports;
 mod runtime;
 pub mod seccomp;
 mod slots;

@@ -19,7 +19,7 @@ use mayfly_core::ports::runtime::{
 };
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
-use mayfly_core::{Error, Kind, Result};
+use mayfly_core::{Error, Result};
 use tokio::io::Interest;
 use tokio::sync::{Mutex, mpsc};
 
@@ -29,6 +29,7 @@ use super::host::Host;
 use super::image::HostImage;
 use super::live::Live;
 use super::options::Options;
+use super::ports::{self, Ports};
 use super::{doctor, exec, family, logs};
 
 /// Ends that may wait to be fetched; sandboxes are fewer.
@@ -39,6 +40,7 @@ const EXITS: usize = 65_536;
 pub struct LocalRuntime {
     host: Arc<Host>,
     files: LocalFiles,
+    ports: Ports,
     exits: Mutex<mpsc::Receiver<Exit>>,
     watcher: tokio::task::JoinHandle<()>,
     filler: Option<JoinHandle<()>>,
@@ -55,9 +57,12 @@ impl LocalRuntime {
         let host = Arc::new(blocking(move || Host::open(options, profile, started)).await?);
         let watcher = tokio::spawn(watch_all(Arc::clone(&host), to_watch, gone));
         let roots: Arc<dyn Roots> = host.registry.clone();
-        let files = match profile {
-            Profile::Full => LocalFiles::start(roots)?,
-            Profile::Unprivileged | Profile::None => LocalFiles::unprivileged(roots),
+        let (files, ports) = match profile {
+            Profile::Full => (LocalFiles::start(roots)?, Ports::of_root()),
+            Profile::Unprivileged | Profile::None => {
+                let forkserver = Arc::clone(&host.ground.forkserver);
+                (LocalFiles::unprivileged(roots), Ports::of_user(forkserver))
+            }
         };
         let filling = Arc::clone(&host);
         let filler = std::thread::Builder::new()
@@ -70,7 +75,7 @@ impl LocalRuntime {
                 filling.kits.fill();
             })
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
-        Ok(Self { files, host, exits: Mutex::new(exits), watcher, filler: Some(filler) })
+        Ok(Self { files, ports, host, exits: Mutex::new(exits), watcher, filler: Some(filler) })
     }
 
     /// Waits until the wanted number of namespace sets is ready, for measurements.
@@ -296,16 +301,16 @@ impl Runtime for LocalRuntime {
         &Absent
     }
 
-    async fn connect(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
-        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    async fn connect(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {
+        self.ports.connect(&*self.host.registry.started(id)?, port).await
     }
 
-    async fn bind(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
-        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    async fn bind(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {
+        self.ports.bind(&*self.host.registry.started(id)?, port).await
     }
 
-    async fn ports(&self, _id: SandboxId) -> Result<Vec<u16>> {
-        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    async fn ports(&self, id: SandboxId) -> Result<Vec<u16>> {
+        self.on_host(move |host| ports::listening(&*host.registry.started(id)?)).await
     }
 
     async fn doctor(&self) -> Vec<Layer> {
