@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mayfly_core::Result;
 use mayfly_core::access::{Caller, Permission};
 use mayfly_core::event::Event;
-use mayfly_core::id::{OrganizationId, ServerId};
+use mayfly_core::id::{OrganizationId, SandboxId, ServerId};
 use mayfly_core::ports::clock::Clock;
 use mayfly_core::ports::entropy::Entropy;
 use mayfly_core::ports::runtime::Runtime;
@@ -110,6 +110,22 @@ impl Engine {
     #[expect(clippy::unused_async, reason = "a store shared by several servers will be asked here")]
     pub async fn reach(&self, caller: &Caller, id_or_name: &str) -> Result<Reach> {
         reach::reach(&self.house, caller, id_or_name)
+    }
+
+    /// The inside of a started sandbox, for whoever holds a token that opens it: nothing is judged here.
+    /// Otherwise like [`Engine::reach`].
+    pub fn enter(&self, id: SandboxId) -> Result<Reach> {
+        reach::enter(&self.house, id)
+    }
+
+    /// Whether its previews need no token; an unknown one's do.
+    pub fn is_public(&self, id: SandboxId) -> bool {
+        self.house.visible(id).is_ok_and(|live| live.record().public)
+    }
+
+    /// Whose it is.
+    pub fn owner(&self, id: SandboxId) -> Result<OrganizationId> {
+        self.house.visible(id).map(|live| live.record().organization)
     }
 
     /// Counts a refused call. The counts are written down as audit events every half a minute, of the sandbox
