@@ -15,6 +15,7 @@ use mayfly_engine::Engine;
 
 use super::counters::Counters;
 use super::fault::{Answer, Fault};
+use super::preview::Pool;
 use super::rate::Rate;
 
 /// Failed authentications per second and address, sustained; the burst is twice that.
@@ -27,6 +28,8 @@ pub(crate) struct Options {
     pub(crate) public_url: Option<String>,
     /// The listener's own `host:port`, used where a request has no usable Host.
     pub(crate) listen: String,
+    /// Domain, with its port, below which previews are seen; `None` = nobody could reach them.
+    pub(crate) proxy_domain: Option<String>,
     /// Hosts that pass without a key; empty = keys are always needed.
     pub(crate) dev_hosts: Vec<String>,
     /// Region label of sandboxes whose caller names none.
@@ -48,6 +51,7 @@ impl Default for Options {
         Self {
             public_url: None,
             listen: "127.0.0.1:3457".to_owned(),
+            proxy_domain: Some("localhost:3457".to_owned()),
             dev_hosts: Vec::new(),
             target: "us".to_owned(),
             default_snapshot: "host".to_owned(),
@@ -56,6 +60,14 @@ impl Default for Options {
             max_body: 1 << 20,
             rate: 10_000,
         }
+    }
+}
+
+impl Options {
+    /// Scheme that clients reach the server by.
+    pub(crate) fn scheme(&self) -> &'static str {
+        let is_secure = self.public_url.as_ref().is_some_and(|url| url.starts_with("https:"));
+        if is_secure { "https" } else { "http" }
     }
 }
 
@@ -92,6 +104,8 @@ pub(crate) struct Inner {
     /// Failed authentications by address.
     pub(crate) strangers: Rate,
     pub(crate) counters: Counters,
+    /// Connections into sandboxes for their visitors.
+    pub(crate) previews: Pool,
 }
 
 impl std::ops::Deref for App {
@@ -119,6 +133,7 @@ impl App {
             rate,
             strangers,
             counters,
+            previews: Pool::default(),
         }))
     }
 

@@ -20,6 +20,7 @@ mod keys;
 mod metrics;
 mod multipart;
 mod openapi;
+mod preview;
 mod preview_token;
 mod rate;
 mod sandbox_list;
@@ -36,6 +37,7 @@ mod toolbox;
 mod toolbox_download;
 mod toolbox_files;
 mod toolbox_info;
+mod toolbox_port;
 mod toolbox_process;
 mod toolbox_upload;
 mod unsupported;
@@ -46,6 +48,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use app::{App, Options, Parts};
 pub(crate) use openapi::document;
+pub(crate) use preview::paths as preview_paths;
 pub(crate) use serve::{Limits, serve_tcp, serve_unix};
 
 use fault::Fault;
@@ -58,12 +61,14 @@ fn routes() -> OpenApiRouter<App> {
         .merge(snapshots::router())
         .merge(keys::router())
         .merge(signed::router())
+        .merge(preview::links())
         .merge(toolbox_files::router())
         .merge(toolbox_upload::router())
         .merge(toolbox_download::router())
         .merge(toolbox_process::router())
         .merge(code_run::router())
         .merge(toolbox_info::router())
+        .merge(toolbox_port::router())
         .merge(config::router())
         .merge(health::router())
         .merge(metrics::router())
@@ -72,7 +77,7 @@ fn routes() -> OpenApiRouter<App> {
 /// The whole service.
 pub(crate) fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
-    router
+    let router = router
         .merge(openapi::router())
         .merge(unsupported::router())
         .fallback(async || Fault::new(axum::http::StatusCode::NOT_FOUND, "no such endpoint"))
@@ -83,5 +88,6 @@ pub(crate) fn router(app: App) -> Router {
             )
         })
         .layer(from_fn_with_state(app.clone(), gate::pass))
-        .with_state(app)
+        .with_state(app.clone());
+    preview::in_front_of(router, app)
 }

@@ -29,7 +29,12 @@ pub(crate) struct Passed {
 }
 
 /// Judges a request. Everything that does not open the port is 401 in the same words.
-pub(crate) async fn judge(app: &App, address: &Address, parts: &Parts, by_path: bool) -> Answer<Passed> {
+pub(crate) async fn judge(
+    app: &App,
+    address: &Address,
+    parts: &Parts,
+    by_path: bool,
+) -> Answer<Passed> {
     let (port, master) = (address.port, &app.master);
     let sandbox = match &address.named {
         Named::Sandbox(sandbox) => *sandbox,
@@ -48,8 +53,7 @@ pub(crate) async fn judge(app: &App, address: &Address, parts: &Parts, by_path: 
             || (port == TOOLBOX
                 && TOOLBOX_PORTS.iter().any(|port| opens(master, sandbox, *port, token)))
     };
-    let passed =
-        Passed { sandbox, by_query: false, may_set_cookie: !by_path && port != TOOLBOX };
+    let passed = Passed { sandbox, by_query: false, may_set_cookie: !by_path && port != TOOLBOX };
     if parts.headers.get_all(TOKEN).iter().any(|value| value.to_str().is_ok_and(opens)) {
         return Ok(passed);
     }

@@ -210,7 +210,11 @@ fn host_only(value: &HeaderValue) -> Option<HeaderValue> {
     let mut parts = value.as_bytes().split(|byte| *byte == b';');
     let first = parts.next().unwrap_or_default();
     let name_of = |part: &[u8]| {
-        part.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii().to_ascii_lowercase()
+        part.split(|byte| *byte == b'=')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii()
+            .to_ascii_lowercase()
     };
     if name_of(first) == COOKIE_NAME.as_bytes() {
         return None;

@@ -72,8 +72,8 @@ fn encode(bytes: &[u8; BYTES]) -> String {
     bytes
         .chunks_exact(5)
         .flat_map(|five| {
-            let word = five.iter().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
-            (0..8).rev().map(move |place| ALPHABET[usize::from((word >> (5 * place)) as u8 & 31)])
+            let word = five.iter().fold(0_usize, |word, byte| word << 8 | usize::from(*byte));
+            (0..8).rev().map(move |place| ALPHABET[word >> (5 * place) & 31])
         })
         .map(char::from)
         .collect()

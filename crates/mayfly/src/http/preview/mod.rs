@@ -29,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::client::conn::http1::SendRequest;
 use mayfly_core::access::{Caller, Permission};
 use mayfly_core::id::SandboxId;
+use mayfly_engine::Refusal;
 use tower::ServiceExt as _;
 
 use super::app::{App, Who};
@@ -39,8 +40,11 @@ use address::{Address, Named};
 use guard::Passed;
 use headers::Names;
 
+pub(crate) use address::port;
+pub(crate) use headers::upgrade;
 pub(crate) use links::router as links;
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Pool, stream};
+pub(crate) use relay::unreached;
 
 /// Between two looks for connections that nobody used for long.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -69,17 +73,18 @@ async fn by_host(State(front): State<Front>, request: Request) -> Response {
     match named_by(&request, domain) {
         None => pass_on(front.inner, request).await,
         Some(address) => {
-            let app = front.app.clone();
+            let (app, method) = (front.app.clone(), request.method().clone());
             let work = async move {
                 let (address, host) = address?;
                 visit(&front, address, host, request).await
             };
-            answered(&app, work).await
+            answered(&app, &method, work).await
         }
     }
 }
 
 async fn by_path(State(app): State<App>, request: Request) -> Response {
+    let method = request.method().clone();
     let work = async {
         let (address, length) = address::of_path(request.uri().path())?;
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
@@ -97,7 +102,7 @@ async fn by_path(State(app): State<App>, request: Request) -> Response {
         }
         enter(&app, &address, names, request).await
     };
-    let mut response = answered(&app, work).await;
+    let mut response = answered(&app, &method, work).await;
     // Also what this server itself says there.
     if !response.headers().contains_key(axum::http::header::CONTENT_SECURITY_POLICY) {
         let sandbox = HeaderValue::from_static("sandbox");
@@ -118,14 +123,20 @@ fn named_by(request: &Request, domain: &str) -> Option<Answer<(Address, String)>
     let text = |host: &[u8]| String::from_utf8_lossy(host).into_owned();
     let first = text(hosts.next()?);
     let others: Vec<String> = hosts.map(text).collect();
-    let named = std::iter::once(&first).chain(&others).find_map(|host| address::of_host(host, domain))?;
+    let named =
+        std::iter::once(&first).chain(&others).find_map(|host| address::of_host(host, domain))?;
     if others.iter().any(|other| !other.eq_ignore_ascii_case(&first)) {
         return Some(Err(Fault::bad_request("the request names several hosts")));
     }
     Some(named.map(|address| (address, first)))
 }
 
-async fn visit(front: &Front, address: Address, host: String, request: Request) -> Answer<Response> {
+async fn visit(
+    front: &Front,
+    address: Address,
+    host: String,
+    request: Request,
+) -> Answer<Response> {
     let app = &front.app;
     let names = Names {
         outside: host,
@@ -142,7 +153,12 @@ async fn visit(front: &Front, address: Address, host: String, request: Request) 
 }
 
 /// Judges a request and sends it inside.
-async fn enter(app: &App, address: &Address, mut names: Names, request: Request) -> Answer<Response> {
+async fn enter(
+    app: &App,
+    address: &Address,
+    mut names: Names,
+    request: Request,
+) -> Answer<Response> {
     let (passed, request) = judged(app, address, request, !names.prefix.is_empty()).await?;
     if let Some(redirect) = with_cookie(&request, passed, &names) {
         return redirect;
@@ -185,11 +201,24 @@ async fn judged(
     let (parts, body) = request.into_parts();
     let judged = guard::judge(app, address, &parts, by_path).await;
     if judged.as_ref().is_err_and(|fault| fault.status == StatusCode::UNAUTHORIZED) {
+        note(app, address, &from);
         app.strangers.take(&from, now).map_err(gate::too_many(
             "too many attempts without a valid token come from this address",
         ))?;
     }
     Ok((judged?, Request::from_parts(parts, body)))
+}
+
+/// Counts a refused visit as one of the sandbox, where the address names one.
+fn note(app: &App, address: &Address, from: &str) {
+    let Named::Sandbox(sandbox) = &address.named else { return };
+    let refusal = Refusal {
+        organization: app.engine.owner(*sandbox).ok(),
+        sandbox: None,
+        rule: "preview",
+        target: format!("port {} from {from}", address.port),
+    };
+    app.engine.refused(refusal, Some(&sandbox.to_string()));
 }
 
 /// The sandbox's toolbox, as a caller who may use that one sandbox only.
@@ -211,7 +240,8 @@ async fn toolbox(front: &Front, address: &Address, request: Request) -> Answer<R
 /// token then stands in no history and is told to no other site.
 fn with_cookie(request: &Request, passed: Passed, names: &Names) -> Option<Answer<Response>> {
     let page = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    let is_page = request.method() == Method::GET && page.is_some_and(|page| page.contains("text/html"));
+    let is_page =
+        request.method() == Method::GET && page.is_some_and(|page| page.contains("text/html"));
     if !(passed.by_query && passed.may_set_cookie && is_page) {
         return None;
     }
@@ -281,12 +311,16 @@ fn forwarded<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// Gives the answer; a refusal of ours is told apart from the service's own answers by its source.
-async fn answered(app: &App, work: impl Future<Output = Answer<Response>>) -> Response {
+async fn answered(
+    app: &App,
+    method: &Method,
+    work: impl Future<Output = Answer<Response>>,
+) -> Response {
     let response = match work.await {
         Ok(response) => response,
         Err(mut fault) => {
             fault.origin = Origin::Proxy;
-            shape::answer(&fault, &Method::GET, "/", app.now())
+            shape::answer(&fault, method, "/", app.now())
         }
     };
     app.counters.answered(response.status());

@@ -133,8 +133,11 @@ impl Drop for Guest {
 pub(crate) async fn open(reach: &Reach, port: u16) -> Result<SendRequest<Body>> {
     let stream = stream(reach.connect(port).await?)?;
     let failed = |error| Error::internal("a connection into a sandbox broke off", error);
-    let (sender, connection) =
-        Builder::new().max_buf_size(HEADERS).handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let (sender, connection) = Builder::new()
+        .max_buf_size(HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(failed)?;
     // Ends with the service inside, or with the last that holds its sender; failures arrive at the request.
     tokio::spawn(async move {
         let _ = connection.with_upgrades().await;

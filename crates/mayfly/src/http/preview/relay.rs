@@ -48,7 +48,7 @@ pub(crate) async fn pass(way: Way<'_>, mut request: Request, uri: Uri) -> Answer
     if let Some(protocol) = protocol {
         headers::set_upgrade(&mut inward, protocol);
     }
-    let inside = request(&method, &uri, inward, body);
+    let inside = made(&method, &uri, inward, body);
     let sending = send(app, &reach, port, inside, is_upgrade);
     let (answer, sender) = tokio::time::timeout(app.options.execute_timeout, sending)
         .await
@@ -56,7 +56,9 @@ pub(crate) async fn pass(way: Way<'_>, mut request: Request, uri: Uri) -> Answer
     let status = answer.status();
     if status == StatusCode::SWITCHING_PROTOCOLS {
         let Some(visitor) = visitor else {
-            return Err(bad_gateway("the service inside changed a protocol that nobody asked to change"));
+            return Err(bad_gateway(
+                "the service inside changed a protocol that nobody asked to change",
+            ));
         };
         return switch(reach, (visitor, answer), &names, guest);
     }
@@ -65,11 +67,12 @@ pub(crate) async fn pass(way: Way<'_>, mut request: Request, uri: Uri) -> Answer
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = status;
     parts.headers = headers::outward(&answered.headers, &names, bodiless);
-    let line = Line { app: app.clone(), key: (reach.id(), port), sender, _guest: guest, _busy: busy };
+    let line =
+        Line { app: app.clone(), key: (reach.id(), port), sender, _guest: guest, _busy: busy };
     Ok(Response::from_parts(parts, Body::new(Held { body, ended: false, line: Some(line) })))
 }
 
-fn request(method: &Method, uri: &Uri, headers: HeaderMap, body: Body) -> Request {
+fn made(method: &Method, uri: &Uri, headers: HeaderMap, body: Body) -> Request {
     let mut request = Request::new(body);
     *request.method_mut() = method.clone();
     *request.uri_mut() = uri.clone();
@@ -89,7 +92,8 @@ async fn send(
     let key = (reach.id(), port);
     let mut request = request;
     for attempt in 1..=TRIES {
-        let kept = (!alone && attempt < TRIES).then(|| app.previews.take(key, app.clock.now().mono));
+        let kept =
+            (!alone && attempt < TRIES).then(|| app.previews.take(key, app.clock.now().mono));
         let (mut sender, is_fresh) = match kept.flatten() {
             Some(sender) => (sender, false),
             None => (pool::open(reach, port).await.map_err(unreached)?, true),
@@ -105,7 +109,7 @@ async fn send(
         let mut failed = failed;
         request = match failed.take_message().filter(|_| !is_fresh).or(again) {
             Some(unsent) => unsent,
-            None => return Err(broke_off(failed.into_error())),
+            None => return Err(broke_off(failed.error())),
         };
     }
     Err(bad_gateway("the service inside closes its connections without an answer"))
@@ -116,7 +120,7 @@ fn repeatable(request: &Request) -> Option<Request> {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     (safe && request.body().is_end_stream()).then(|| {
         let headers = request.headers().clone();
-        self::request(request.method(), request.uri(), headers, Body::empty())
+        made(request.method(), request.uri(), headers, Body::empty())
     })
 }
 
@@ -196,7 +200,7 @@ impl Drop for Held {
 }
 
 /// A service that cannot be reached is the way's fault, a sandbox that is not started a state.
-fn unreached(error: Error) -> Fault {
+pub(crate) fn unreached(error: Error) -> Fault {
     if error.kind() != Kind::Unavailable {
         return error.into();
     }
@@ -208,7 +212,7 @@ fn unreached(error: Error) -> Fault {
     fault
 }
 
-fn broke_off(error: hyper::Error) -> Fault {
+fn broke_off(error: &hyper::Error) -> Fault {
     tracing::debug!(%error, "a service inside a sandbox gave no answer");
     bad_gateway("the service inside gave no answer that is HTTP")
 }

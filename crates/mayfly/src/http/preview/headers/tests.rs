@@ -55,7 +55,10 @@ fn n12_nothing_that_opens_anything_goes_inside() {
     ]);
     let inside = inward(&given, &names());
     let text = format!("{inside:?}");
-    assert!(!text.contains("secret") && !text.contains("10.0.0.1") && !text.contains("evil"), "{text}");
+    assert!(
+        !text.contains("secret") && !text.contains("10.0.0.1") && !text.contains("evil"),
+        "{text}"
+    );
     assert_eq!(all(&inside, "cookie"), ["a=1; b=2"]);
     assert_eq!(all(&inside, "x-own"), ["1", "2"]);
     assert_eq!(all(&inside, "host"), [INSIDE]);
@@ -81,8 +84,15 @@ fn n12_headers_of_one_connection_stay_there() {
     ]);
     for kept in [inward(&given, &names()), outward(&given, &names(), false)] {
         for gone in [
-            "connection", "x-drop", "keep-alive", "te", "trailer", "transfer-encoding",
-            "content-length", "upgrade", "expect",
+            "connection",
+            "x-drop",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "content-length",
+            "upgrade",
+            "expect",
         ] {
             assert!(!kept.contains_key(gone), "{gone}");
         }
@@ -98,7 +108,10 @@ fn n12_headers_of_one_connection_stay_there() {
 fn n12_where_a_visitor_came_from_tells_no_token() {
     let token = "a".repeat(56);
     for (referer, expected) in [
-        (format!("http://3000-{token}.localhost:3457/a?x=1"), Some(format!("http://{INSIDE}/a?x=1"))),
+        (
+            format!("http://3000-{token}.localhost:3457/a?x=1"),
+            Some(format!("http://{INSIDE}/a?x=1")),
+        ),
         (
             format!("http://3000-{token}.localhost:3457/a?DAYTONA_SANDBOX_AUTH_KEY=s&x=%20#frag"),
             Some(format!("http://{INSIDE}/a?x=%20")),
