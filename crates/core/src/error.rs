@@ -47,6 +47,8 @@ pub enum Code {
     ProcessExecutionTimeout,
     /// No such process or log.
     ProcessNotFound,
+    /// The shell has ended and takes no more commands.
+    SessionEnded,
     /// The body is not what the endpoint expects.
     InvalidRequestBody,
     /// The sandbox is not started, so nothing inside can be reached.

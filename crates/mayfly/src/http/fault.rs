@@ -138,6 +138,7 @@ fn classify(kind: Kind, code: Option<Code>) -> (StatusCode, &'static str, Origin
         Some(Code::FileReadFailed) => ("FILE_READ_FAILED", Origin::Path),
         Some(Code::ProcessExecutionTimeout) => ("PROCESS_EXECUTION_TIMEOUT", Origin::Path),
         Some(Code::ProcessNotFound) => ("PROCESS_NOT_FOUND", Origin::Path),
+        Some(Code::SessionEnded) => ("SESSION_ENDED", Origin::Path),
         Some(Code::InvalidRequestBody) => ("INVALID_REQUEST_BODY", Origin::Path),
         Some(Code::SandboxNotStarted) => (code_of(status), Origin::Proxy),
     };

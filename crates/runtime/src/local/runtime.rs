@@ -23,13 +23,13 @@ use mayfly_core::{Error, Result};
 use tokio::io::Interest;
 use tokio::sync::{Mutex, mpsc};
 
-use super::absent::Absent;
 use super::files::{LocalFiles, Roots};
 use super::host::Host;
 use super::image::HostImage;
 use super::live::Live;
 use super::options::Options;
 use super::ports::{self, Ports};
+use super::stay::LocalProcesses;
 use super::{doctor, exec, family, logs};
 
 /// Ends that may wait to be fetched; sandboxes are fewer.
@@ -41,6 +41,7 @@ pub struct LocalRuntime {
     host: Arc<Host>,
     files: LocalFiles,
     ports: Ports,
+    processes: LocalProcesses,
     exits: Mutex<mpsc::Receiver<Exit>>,
     watcher: tokio::task::JoinHandle<()>,
     filler: Option<JoinHandle<()>>,
@@ -75,7 +76,9 @@ impl LocalRuntime {
                 filling.kits.fill();
             })
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
-        Ok(Self { files, ports, host, exits: Mutex::new(exits), watcher, filler: Some(filler) })
+        let processes = LocalProcesses { host: Arc::clone(&host) };
+        let exits = Mutex::new(exits);
+        Ok(Self { files, ports, processes, host, exits, watcher, filler: Some(filler) })
     }
 
     /// Waits until the wanted number of namespace sets is ready, for measurements.
@@ -124,7 +127,8 @@ impl Drop for LocalRuntime {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Does what blocks where it may.
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
@@ -298,7 +302,7 @@ impl Runtime for LocalRuntime {
     }
 
     fn processes(&self) -> &dyn Processes {
-        &Absent
+        &self.processes
     }
 
     async fn connect(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {
@@ -319,7 +323,7 @@ impl Runtime for LocalRuntime {
 }
 
 /// Wall clock in milliseconds, shown in logs only.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
