@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::id::OrganizationId;
+use crate::id::{OrganizationId, SandboxId, SshAccessId};
 use crate::time::Timestamp;
 
 /// What a key may do, in the contract's strings (platform contract, section 3).
@@ -88,6 +88,21 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     /// After this it is refused.
     pub expires_at: Option<Timestamp>,
+}
+
+/// Leave to enter a sandbox by SSH; its token is known only as a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SshAccess {
+    /// Names it to its maker.
+    pub id: SshAccessId,
+    /// The one sandbox that it opens.
+    pub sandbox: SandboxId,
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From then on it is refused.
+    pub expires_at: Timestamp,
 }
 
 /// The caller of one request, after authentication.

@@ -67,6 +67,10 @@ typed_id!(
     OrganizationId, "organization"
 );
 typed_id!(
+    /// One token that lets in by SSH.
+    SshAccessId, "SSH access"
+);
+typed_id!(
     /// One mayfly server; every row carries the server that runs it.
     ServerId, "server"
 );

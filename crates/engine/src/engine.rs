@@ -114,6 +114,22 @@ impl Engine {
         reach::reach(&self.house, caller, id_or_name)
     }
 
+    /// The inside of a started sandbox, for whoever holds a token that opens it: nothing is judged here.
+    /// Otherwise like [`Engine::reach`].
+    pub fn enter(&self, id: SandboxId) -> Result<Reach> {
+        reach::enter(&self.house, id)
+    }
+
+    /// Whether its previews need no token; an unknown one's do.
+    pub fn is_public(&self, id: SandboxId) -> bool {
+        self.house.visible(id).is_ok_and(|live| live.record().public)
+    }
+
+    /// Whose it is.
+    pub fn owner(&self, id: SandboxId) -> Result<OrganizationId> {
+        self.house.visible(id).map(|live| live.record().organization)
+    }
+
     /// Counts a refused call. The counts are written down as audit events every half a minute, of the sandbox
     /// that the text names where the organization has it; see [`Engine::audit`] for the others.
     pub fn refused(&self, mut refusal: Refusal, id_or_name: Option<&str>) {

@@ -62,6 +62,12 @@ impl House {
             .ok_or_else(|| not_found("sandbox", id_or_name))
     }
 
+    /// A sandbox of anybody's, by id; what is kept ready for later is as unknown as none.
+    pub(crate) fn visible(&self, id: SandboxId) -> Result<Arc<Live>> {
+        let found = self.living.get(id).filter(|live| !live.record().warm);
+        found.ok_or_else(|| not_found("sandbox", &id.to_string()))
+    }
+
     /// A record of a new sandbox of this snapshot, all else at its default.
     pub(crate) fn blank(&self, id: SandboxId, snapshot: &Snapshot) -> Sandbox {
         let now = self.now();

@@ -1,6 +1,7 @@
 //! The inside of a started sandbox.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,6 +33,18 @@ pub(crate) fn reach(house: &Arc<House>, caller: &Caller, id_or_name: &str) -> Re
     let live = house.find(caller, id_or_name)?;
     // Marked before looking, so that a timer that decides after this look sees the use.
     live.touch(house.now());
+    started(house, live)
+}
+
+/// Finds a started sandbox for whoever holds what opens it, and marks its use.
+pub(crate) fn enter(house: &Arc<House>, id: SandboxId) -> Result<Reach> {
+    let live = house.visible(id)?;
+    // Marked before looking, as above.
+    live.touch(house.now());
+    started(house, live)
+}
+
+fn started(house: &Arc<House>, live: Arc<Live>) -> Result<Reach> {
     let sandbox = live.record();
     if sandbox.state != State::Started {
         let message = format!("sandbox {} is {}, not started", sandbox.name, sandbox.state);
@@ -86,6 +99,31 @@ impl Reach {
     pub fn busy(&self) -> Busy {
         self.live.begin(self.house.now());
         Busy { house: Arc::clone(&self.house), live: Arc::clone(&self.live) }
+    }
+
+    /// Marks a use of it now.
+    pub fn touch(&self) {
+        self.live.touch(self.house.now());
+    }
+
+    /// Whether it is still started.
+    pub fn is_started(&self) -> bool {
+        self.live.record().state == State::Started
+    }
+
+    /// Connects to a TCP port inside; gives the non-blocking socket.
+    pub async fn connect(&self, port: u16) -> Result<OwnedFd> {
+        self.house.runtime.connect(self.id(), port).await
+    }
+
+    /// Listens on a TCP port inside (0 = any) on its loopback address; gives the non-blocking socket.
+    pub async fn bind(&self, port: u16) -> Result<OwnedFd> {
+        self.house.runtime.bind(self.id(), port).await
+    }
+
+    /// TCP ports that something inside listens on, ascending.
+    pub async fn ports(&self) -> Result<Vec<u16>> {
+        self.house.runtime.ports(self.id()).await
     }
 
     /// The file port; give it [`Reach::id`].

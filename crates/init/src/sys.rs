@@ -20,7 +20,7 @@ mod terminals;
 
 pub(crate) use crate::calls::{
     Event, PipeEnd, READABLE, WRITABLE, Watch, close_from, close_range, exit, join, kill, listen,
-    place, place_number, prctl, unshare, word,
+    place, place_number, prctl, stream_socket, unshare, word,
 };
 pub(crate) use channel::{accept, event_queue, receive, send, socket_pair, wait, watch};
 pub(crate) use mounts::{
@@ -89,7 +89,7 @@ pub(crate) fn plain(number: usize, args: [usize; 4]) -> Result<usize> {
     unsafe { raw(number, [args[0], args[1], args[2], args[3], 0, 0]) }
 }
 
-fn owned(descriptor: usize) -> OwnedFd {
+pub(crate) fn owned(descriptor: usize) -> OwnedFd {
     // SAFETY: the kernel has just made this descriptor for us and nobody else owns it.
     unsafe { OwnedFd::from_raw_fd(RawFd::try_from(descriptor).unwrap_or(-1)) }
 }

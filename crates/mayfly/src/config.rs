@@ -54,6 +54,10 @@ pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
     /// Empty = the Host of each request.
     pub(crate) public_url: String,
+    /// Empty = localhost with the listener's port.
+    pub(crate) proxy_domain: String,
+    /// Empty = beside `listen`; `off` = none; see [`Neighbour`].
+    pub(crate) preview_listen: Neighbour,
     /// Connections at once.
     pub(crate) connections: u32,
     /// Requests per second and key.
@@ -66,6 +70,31 @@ pub(crate) struct Server {
     pub(crate) max_body_bytes: u64,
     /// Time for requests under way at the end.
     pub(crate) drain_seconds: u64,
+}
+
+/// Address of a listener beside the main one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Neighbour {
+    /// Beside the main one, if there is room.
+    Beside,
+    /// None.
+    Off,
+    /// There, or the server does not start.
+    At(SocketAddr),
+}
+
+impl<'de> Deserialize<'de> for Neighbour {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "" => Ok(Self::Beside),
+            "off" => Ok(Self::Off),
+            text => text.parse().map(Self::At).map_err(|_| {
+                serde::de::Error::custom(format!(
+                    "`{text}`: expected an address with a port such as 127.0.0.1:3458, nothing, or off"
+                ))
+            }),
+        }
+    }
 }
 
 /// `[storage]`

@@ -10,6 +10,7 @@ mod exit_code;
 pub mod fuzz;
 mod http;
 mod lock;
+mod splice;
 mod telemetry;
 mod wiring;
 

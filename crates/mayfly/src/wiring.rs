@@ -4,6 +4,7 @@ mod clock;
 mod secrets;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, NetworkDefault, ProfileChoice};
+use crate::config::{Config, Neighbour, NetworkDefault, ProfileChoice};
 use crate::http::{self, App, Limits};
 use crate::lock::DataLock;
 use crate::telemetry;
@@ -53,18 +54,22 @@ pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
     telemetry::start(&config.log)?;
     let lock = DataLock::take(&config, options.background).await?;
     let listener = if options.background { None } else { Some(bind(&config).await?) };
-    let listen = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let previews = beside(&config, config.server.preview_listen, address).await?;
     let engine_parts = open(&config).await?;
     let Opened { engine, store, clock, entropy, master } = engine_parts;
     first_key(&config, &engine).await?;
-    let listen = listen.map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+    let listen = address.map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+    let proxy_domain = Some(config.server.proxy_domain.clone()).filter(|domain| !domain.is_empty());
+    let proxy_domain =
+        proxy_domain.or_else(|| address.map(|address| format!("localhost:{}", address.port())));
     let app = App::new(http::Parts {
         engine: engine.clone(),
         store: Arc::clone(&store),
         clock,
         entropy,
         master,
-        options: http_options(&config, options, &listen),
+        options: http::Options { proxy_domain, ..http_options(&config, options, &listen) },
     });
     let limits = Limits {
         connections: usize::try_from(config.server.connections).unwrap_or(usize::MAX),
@@ -78,7 +83,11 @@ pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
     listeners.spawn(http::serve_internal(inside, engine.clone(), limits, stopped.clone()));
     listeners.spawn(http::serve_unix(lock.bind_socket()?, router.clone(), limits, stopped.clone()));
     if let Some(listener) = listener {
-        listeners.spawn(http::serve_tcp(listener, router, limits, stopped));
+        listeners.spawn(http::serve_tcp(listener, router, limits, stopped.clone()));
+    }
+    if let Some(listener) = previews {
+        let paths = http::preview_paths(app.clone());
+        listeners.spawn(http::serve_tcp(listener, paths, limits, stopped));
     }
     announce(&listen, options);
     wait_for_end(options, &app, &*store).await?;
@@ -166,11 +175,41 @@ fn tell_profile(profile: Profile) {
 
 async fn bind(config: &Config) -> Result<TcpListener> {
     let address = config.server.listen;
-    TcpListener::bind(address).await.map_err(|error| {
-        Error::new(Kind::Unavailable, format!("cannot listen on {address}: {error}"))
-            .with_hint("end what listens there, or choose another address with --listen")
-            .with_source(error)
-    })
+    TcpListener::bind(address).await.map_err(|error| occupied(address, error))
+}
+
+fn occupied(address: SocketAddr, error: std::io::Error) -> Error {
+    Error::new(Kind::Unavailable, format!("cannot listen on {address}: {error}"))
+        .with_hint("end what listens there, or choose another address")
+        .with_source(error)
+}
+
+/// A listener beside the main one, whose address this is. One that nobody asked for is left out where its port is
+/// taken, with a line in the log.
+async fn beside(
+    config: &Config,
+    wanted: Neighbour,
+    main: Option<SocketAddr>,
+) -> Result<Option<TcpListener>> {
+    let (address, asked) = match (wanted, main) {
+        (Neighbour::Off, _) | (Neighbour::Beside, None) => return Ok(None),
+        (Neighbour::At(address), _) => (address, true),
+        // Where the main one takes any port, so does this.
+        (Neighbour::Beside, Some(main)) if config.server.listen.port() == 0 => {
+            (SocketAddr::new(main.ip(), 0), false)
+        }
+        (Neighbour::Beside, Some(main)) => {
+            (SocketAddr::new(main.ip(), main.port().saturating_add(1)), false)
+        }
+    };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if asked => Err(occupied(address, error)),
+        Err(error) => {
+            tracing::warn!(%address, %error, "a listener beside the main one is left out");
+            Ok(None)
+        }
+    }
 }
 
 /// Adopts `MAYFLY_API_KEY`; else makes the first key and tells it, unless there are keys.
@@ -232,6 +271,7 @@ fn http_options(config: &Config, options: ServeOptions, listen: &str) -> http::O
     http::Options {
         public_url: Some(config.server.public_url.clone()).filter(|url| !url.is_empty()),
         listen: listen.to_owned(),
+        proxy_domain: None,
         dev_hosts,
         target: config.sandbox.target.clone(),
         default_snapshot: config.sandbox.snapshot.clone(),

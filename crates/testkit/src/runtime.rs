@@ -10,6 +10,7 @@ mod programs;
 mod shell;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use mayfly_core::ports::runtime::{
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
 use mayfly_core::{Error, Kind, Result};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use crate::fuse::Fuse;
@@ -74,6 +76,8 @@ struct State {
     audits: HashMap<SandboxId, Vec<AuditEntry>>,
     made: HashMap<SandboxId, u32>,
     guarded: Vec<DiskGuard>,
+    /// Where connections to a port inside go.
+    doors: BTreeMap<(SandboxId, u16), SocketAddr>,
     /// Full where none is set.
     profile: Option<Profile>,
 }
@@ -170,6 +174,11 @@ impl FakeRuntime {
     /// Lets the next guard of disks change these limits.
     pub fn guard_next(&self, changes: Vec<DiskGuard>) {
         self.machines.lock().guarded = changes;
+    }
+
+    /// Lets a listener of the test stand for a service on a port inside.
+    pub fn listen(&self, id: SandboxId, port: u16, at: SocketAddr) {
+        self.machines.lock().doors.insert((id, port), at);
     }
 
     /// Takes a sandbox away behind the platform's back.
@@ -440,16 +449,36 @@ impl Runtime for FakeRuntime {
         &self.processes
     }
 
-    async fn connect(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
-        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    async fn connect(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {
+        let nobody = || Error::new(Kind::Unavailable, format!("nothing listens on port {port}"));
+        let at = {
+            let mut state = self.machines.lock();
+            state.running(id)?;
+            state.doors.get(&(id, port)).copied().ok_or_else(nobody)?
+        };
+        let stream = TcpStream::connect(at).await.and_then(TcpStream::into_std);
+        stream.map(Into::into).map_err(|_| nobody())
     }
 
-    async fn bind(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
-        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    async fn bind(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {
+        let failed = |error| Error::internal("no listener", error);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
+        let at = listener.local_addr().map_err(failed)?;
+        let port = if port == 0 { at.port() } else { port };
+        let mut state = self.machines.lock();
+        state.running(id)?;
+        if state.doors.contains_key(&(id, port)) {
+            return Err(Error::conflict(format!("port {port} is in use")));
+        }
+        state.doors.insert((id, port), at);
+        listener.into_std().map(Into::into).map_err(failed)
     }
 
-    async fn ports(&self, _id: SandboxId) -> Result<Vec<u16>> {
-        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    async fn ports(&self, id: SandboxId) -> Result<Vec<u16>> {
+        let mut state = self.machines.lock();
+        state.running(id)?;
+        let own = state.doors.keys().filter(|(owner, _)| *owner == id);
+        Ok(own.map(|(_, port)| *port).collect())
     }
 
     async fn doctor(&self) -> Vec<Layer> {

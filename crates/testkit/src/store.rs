@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use mayfly_core::access::ApiKey;
+use mayfly_core::access::{ApiKey, SshAccess};
 use mayfly_core::event::Event;
 use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
 use mayfly_core::ports::store::{Change, SandboxPage, SandboxQuery, Store, Swap};
@@ -31,6 +31,8 @@ struct Rows {
     snapshots: BTreeMap<SnapshotId, Snapshot>,
     keys: BTreeMap<(OrganizationId, String), ApiKey>,
     settings: BTreeMap<String, String>,
+    ssh: BTreeMap<[u8; 32], SshAccess>,
+    links: BTreeMap<[u8; 32], Timestamp>,
     events: Vec<Event>,
 }
 
@@ -236,6 +238,43 @@ impl Store for FakeStore {
     async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool> {
         let at = (organization, name.to_owned());
         Ok(self.with(|rows| rows.keys.remove(&at).is_some()).await)
+    }
+
+    async fn add_ssh_access(&self, access: &SshAccess) -> Result<()> {
+        self.with(|rows| {
+            rows.ssh.retain(|_, other| other.expires_at > access.created_at);
+            rows.ssh.insert(access.hash, *access);
+        })
+        .await;
+        Ok(())
+    }
+
+    async fn ssh_access(&self, hash: &[u8; 32]) -> Result<Option<SshAccess>> {
+        Ok(self.with(|rows| rows.ssh.get(hash).copied()).await)
+    }
+
+    async fn delete_ssh_access(&self, sandbox: SandboxId, hash: Option<[u8; 32]>) -> Result<u64> {
+        self.with(|rows| {
+            let before = rows.ssh.len();
+            rows.ssh.retain(|own, access| {
+                access.sandbox != sandbox || hash.is_some_and(|hash| hash != *own)
+            });
+            Ok((before - rows.ssh.len()) as u64)
+        })
+        .await
+    }
+
+    async fn end_link(&self, hash: &[u8; 32], until: Timestamp, now: Timestamp) -> Result<()> {
+        self.with(|rows| {
+            rows.links.retain(|_, until| *until > now);
+            rows.links.insert(*hash, until);
+        })
+        .await;
+        Ok(())
+    }
+
+    async fn link_ended(&self, hash: &[u8; 32]) -> Result<bool> {
+        Ok(self.with(|rows| rows.links.contains_key(hash)).await)
     }
 
     async fn setting(&self, name: &str) -> Result<Option<String>> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::Result;
-use crate::access::ApiKey;
+use crate::access::{ApiKey, SshAccess};
 use crate::event::Event;
 use crate::id::{OrganizationId, SandboxId, SnapshotId};
 use crate::sandbox::{Sandbox, State};
@@ -167,6 +167,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Deletes a key; `false` when there was none.
     async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool>;
+
+    /// Adds leave to enter by SSH; others that are over by its making are forgotten.
+    async fn add_ssh_access(&self, access: &SshAccess) -> Result<()>;
+
+    /// The leave whose token has this hash, also when it is over.
+    async fn ssh_access(&self, hash: &[u8; 32]) -> Result<Option<SshAccess>>;
+
+    /// Takes back leave to enter a sandbox: that of one token, else all; how many there were.
+    async fn delete_ssh_access(&self, sandbox: SandboxId, hash: Option<[u8; 32]>) -> Result<u64>;
+
+    /// Keeps that the signed link of this hash was ended before its time, until that time; those whose time came
+    /// by `now` are forgotten.
+    async fn end_link(&self, hash: &[u8; 32], until: Timestamp, now: Timestamp) -> Result<()>;
+
+    /// Whether that link was ended.
+    async fn link_ended(&self, hash: &[u8; 32]) -> Result<bool>;
 
     /// A value of the server itself (its id, its organization), by name.
     async fn setting(&self, name: &str) -> Result<Option<String>>;

@@ -15,6 +15,7 @@ use mayfly_engine::Engine;
 
 use super::counters::Counters;
 use super::fault::{Answer, Fault};
+use super::preview::Pool;
 use super::rate::Rate;
 use super::sockets::Sockets;
 
@@ -28,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) public_url: Option<String>,
     /// The listener's own `host:port`, used where a request has no usable Host.
     pub(crate) listen: String,
+    /// Domain, with its port, below which previews are seen; `None` = nobody could reach them.
+    pub(crate) proxy_domain: Option<String>,
     /// Hosts that pass without a key; empty = keys are always needed.
     pub(crate) dev_hosts: Vec<String>,
     /// Region label of sandboxes whose caller names none.
@@ -55,6 +58,7 @@ impl Default for Options {
         Self {
             public_url: None,
             listen: "127.0.0.1:3457".to_owned(),
+            proxy_domain: Some("localhost:3457".to_owned()),
             dev_hosts: Vec::new(),
             target: "us".to_owned(),
             default_snapshot: "host".to_owned(),
@@ -66,6 +70,14 @@ impl Default for Options {
             websockets_per_key: 5_000,
             websocket_look: Duration::from_secs(25),
         }
+    }
+}
+
+impl Options {
+    /// Scheme that clients reach the server by.
+    pub(crate) fn scheme(&self) -> &'static str {
+        let is_secure = self.public_url.as_ref().is_some_and(|url| url.starts_with("https:"));
+        if is_secure { "https" } else { "http" }
     }
 }
 
@@ -103,6 +115,8 @@ pub(crate) struct Inner {
     pub(crate) strangers: Rate,
     pub(crate) counters: Counters,
     pub(crate) sockets: Sockets,
+    /// Connections into sandboxes for their visitors.
+    pub(crate) previews: Pool,
 }
 
 impl std::ops::Deref for App {
@@ -133,6 +147,7 @@ impl App {
             strangers,
             counters,
             sockets,
+            previews: Pool::default(),
         }))
     }
 

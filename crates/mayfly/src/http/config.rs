@@ -57,13 +57,14 @@ pub(crate) struct Region {
 /// What clients need to know of the server; needs no key.
 #[utoipa::path(get, path = "/api/config", tag = "config", security(()), responses((status = 200, body = ConfigBody)))]
 async fn config(State(app): State<App>, Seen(seen): Seen) -> Reply<ConfigBody> {
-    let host = seen.split_once("://").map_or(seen.as_str(), |(_, host)| host);
+    let (scheme, host) = seen.split_once("://").unwrap_or(("http", seen.as_str()));
+    let domain = app.options.proxy_domain.as_deref().unwrap_or(host);
     Reply(ConfigBody {
         version: env!("CARGO_PKG_VERSION"),
         oidc: Oidc::default(),
         linked_accounts_enabled: false,
         announcements: BTreeMap::new(),
-        proxy_template_url: format!("http://{{{{PORT}}}}-{{{{sandboxId}}}}.{host}"),
+        proxy_template_url: format!("{scheme}://{{{{PORT}}}}-{{{{sandboxId}}}}.{domain}"),
         proxy_toolbox_url: format!("{seen}/toolbox"),
         default_snapshot: app.options.default_snapshot.clone(),
         dashboard_url: seen.clone(),

@@ -23,6 +23,7 @@ mod multipart;
 mod network;
 mod openapi;
 mod pass;
+mod preview;
 mod preview_token;
 mod rate;
 mod sandbox_list;
@@ -42,6 +43,7 @@ mod toolbox_download;
 mod toolbox_files;
 mod toolbox_info;
 mod toolbox_interpreter;
+mod toolbox_port;
 mod toolbox_process;
 mod toolbox_pty;
 mod toolbox_sessions;
@@ -55,6 +57,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub(crate) use app::{App, Options, Parts};
 pub(crate) use internal::serve as serve_internal;
 pub(crate) use openapi::document;
+pub(crate) use preview::paths as preview_paths;
 pub(crate) use serve::{Limits, serve_tcp, serve_unix};
 
 use fault::Fault;
@@ -68,6 +71,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(snapshots::router())
         .merge(keys::router())
         .merge(signed::router())
+        .merge(preview::links())
         .merge(toolbox_files::router())
         .merge(toolbox_upload::router())
         .merge(toolbox_download::router())
@@ -77,6 +81,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(toolbox_pty::router())
         .merge(toolbox_interpreter::router())
         .merge(toolbox_info::router())
+        .merge(toolbox_port::router())
         .merge(config::router())
         .merge(health::router())
         .merge(metrics::router())
@@ -85,7 +90,7 @@ fn routes() -> OpenApiRouter<App> {
 /// The whole service.
 pub(crate) fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
-    router
+    let router = router
         .merge(openapi::router())
         .merge(unsupported::router())
         .fallback(async || Fault::new(axum::http::StatusCode::NOT_FOUND, "no such endpoint"))
@@ -96,5 +101,6 @@ pub(crate) fn router(app: App) -> Router {
             )
         })
         .layer(from_fn_with_state(app.clone(), gate::pass))
-        .with_state(app)
+        .with_state(app.clone());
+    preview::in_front_of(router, app)
 }

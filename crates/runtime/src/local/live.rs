@@ -86,7 +86,7 @@ impl Live {
     }
 
     /// Something of its process 1 in `/proc`.
-    fn open_own(&self, name: &str, flags: OFlags) -> Result<OwnedFd> {
+    pub(super) fn open_own(&self, name: &str, flags: OFlags) -> Result<OwnedFd> {
         let path = format!("/proc/{}/{name}", self.pid);
         let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| self.gone().with_source(io::Error::from(error)))?;

@@ -31,6 +31,7 @@ mod network;
 mod options;
 mod outer;
 pub mod pool;
+mod ports;
 mod runtime;
 pub mod seccomp;
 mod slots;

@@ -20,7 +20,7 @@ use mayfly_core::ports::runtime::{
 };
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
-use mayfly_core::{Error, Kind, Result};
+use mayfly_core::{Error, Result};
 use tokio::io::Interest;
 use tokio::sync::{Mutex, mpsc};
 
@@ -29,6 +29,7 @@ use super::host::Host;
 use super::image::HostImage;
 use super::live::Live;
 use super::options::Options;
+use super::ports::{self, Ports};
 use super::stay::LocalProcesses;
 use super::{doctor, exec, family, logs};
 
@@ -43,6 +44,7 @@ const NOTICES: usize = 64;
 pub struct LocalRuntime {
     host: Arc<Host>,
     files: LocalFiles,
+    ports: Ports,
     processes: LocalProcesses,
     exits: Mutex<mpsc::Receiver<Exit>>,
     notices: Mutex<mpsc::Receiver<Notice>>,
@@ -63,9 +65,12 @@ impl LocalRuntime {
         let host = Arc::new(host);
         let watcher = tokio::spawn(watch_all(Arc::clone(&host), to_watch, gone));
         let roots: Arc<dyn Roots> = host.registry.clone();
-        let files = match profile {
-            Profile::Full => LocalFiles::start(roots)?,
-            Profile::Unprivileged | Profile::None => LocalFiles::unprivileged(roots),
+        let (files, ports) = match profile {
+            Profile::Full => (LocalFiles::start(roots)?, Ports::of_root()),
+            Profile::Unprivileged | Profile::None => {
+                let forkserver = Arc::clone(&host.ground.forkserver);
+                (LocalFiles::unprivileged(roots), Ports::of_user(forkserver))
+            }
         };
         let filling = Arc::clone(&host);
         let filler = std::thread::Builder::new()
@@ -80,7 +85,7 @@ impl LocalRuntime {
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
         let processes = LocalProcesses { host: Arc::clone(&host) };
         let (exits, notices) = (Mutex::new(exits), Mutex::new(notices));
-        Ok(Self { files, processes, host, exits, notices, watcher, filler: Some(filler) })
+        Ok(Self { files, ports, processes, host, exits, notices, watcher, filler: Some(filler) })
     }
 
     /// Waits until the wanted number of namespace sets is ready, for measurements.
@@ -335,16 +340,16 @@ impl Runtime for LocalRuntime {
         &self.processes
     }
 
-    async fn connect(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
-        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    async fn connect(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {
+        self.ports.connect(&*self.host.registry.started(id)?, port).await
     }
 
-    async fn bind(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
-        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    async fn bind(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {
+        self.ports.bind(&*self.host.registry.started(id)?, port).await
     }
 
-    async fn ports(&self, _id: SandboxId) -> Result<Vec<u16>> {
-        Err(Error::new(Kind::Unsupported, "ports inside are not supported by this runtime"))
+    async fn ports(&self, id: SandboxId) -> Result<Vec<u16>> {
+        self.on_host(move |host| ports::listening(&*host.registry.started(id)?)).await
     }
 
     async fn doctor(&self) -> Vec<Layer> {

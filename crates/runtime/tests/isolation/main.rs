@@ -96,6 +96,10 @@ mod l05_destroy;
 #[cfg(test)]
 mod l12_full;
 #[cfg(test)]
+mod n11_ports;
+#[cfg(test)]
+mod n14_inbound;
+#[cfg(test)]
 mod namespaces;
 #[cfg(test)]
 mod outside;

@@ -12,6 +12,7 @@ mod reader;
 mod sandboxes;
 mod settings;
 mod snapshots;
+mod ways_in;
 mod writer;
 
 #[cfg(test)]
@@ -22,7 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mayfly_core::access::ApiKey;
+use mayfly_core::access::{ApiKey, SshAccess};
 use mayfly_core::event::Event;
 use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
 use mayfly_core::ports::clock::Clock;
@@ -219,6 +220,42 @@ impl Store for SqliteStore {
                 keys::delete(db, organization, &name)
             })
             .await
+    }
+
+    async fn add_ssh_access(&self, access: &SshAccess) -> Result<()> {
+        let access = *access;
+        self.writer
+            .write(Durability::PowerLoss, "add an SSH access", move |db| {
+                ways_in::add_ssh(db, &access)
+            })
+            .await
+    }
+
+    async fn ssh_access(&self, hash: &[u8; 32]) -> Result<Option<SshAccess>> {
+        let hash = *hash;
+        self.readers.lookup("read an SSH access", move |db| ways_in::ssh(db, &hash)).await
+    }
+
+    async fn delete_ssh_access(&self, sandbox: SandboxId, hash: Option<[u8; 32]>) -> Result<u64> {
+        self.writer
+            .write(Durability::PowerLoss, "delete SSH accesses", move |db| {
+                ways_in::delete_ssh(db, sandbox, hash)
+            })
+            .await
+    }
+
+    async fn end_link(&self, hash: &[u8; 32], until: Timestamp, now: Timestamp) -> Result<()> {
+        let hash = *hash;
+        self.writer
+            .write(Durability::PowerLoss, "end a link", move |db| {
+                ways_in::end_link(db, &hash, until, now)
+            })
+            .await
+    }
+
+    async fn link_ended(&self, hash: &[u8; 32]) -> Result<bool> {
+        let hash = *hash;
+        self.readers.lookup("read an ended link", move |db| ways_in::link_ended(db, &hash)).await
     }
 
     async fn setting(&self, name: &str) -> Result<Option<String>> {

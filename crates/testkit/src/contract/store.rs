@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use mayfly_core::Kind;
-use mayfly_core::access::{ApiKey, Permission};
+use mayfly_core::access::{ApiKey, Permission, SshAccess};
 use mayfly_core::event::{Event, What};
-use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
+use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId, SshAccessId};
 use mayfly_core::limits::Resources;
 use mayfly_core::ports::store::{Change, SandboxQuery, SortBy, Store, Swap};
 use mayfly_core::sandbox::{Sandbox, State};
@@ -29,6 +29,7 @@ pub async fn store_contract(store: &dyn Store) {
     forgets(store).await;
     snapshots(store).await;
     keys(store).await;
+    ways_in(store).await;
     settings(store).await;
 }
 
@@ -286,6 +287,46 @@ async fn keys(store: &dyn Store) {
     assert!(store.delete_key(mine, "b").await.expect("delete"));
     assert!(!store.delete_key(mine, "b").await.expect("delete"), "there is none any more");
     assert_eq!(store.key_by_hash(&b.hash).await.expect("by hash"), None);
+}
+
+async fn ways_in(store: &dyn Store) {
+    let hash = || {
+        let mut hash = [0; 32];
+        hash[..16].copy_from_slice(Uuid::now_v7().as_bytes());
+        hash
+    };
+    let access = |sandbox: SandboxId, at: i64| SshAccess {
+        id: SshAccessId::from_uuid(Uuid::now_v7()),
+        sandbox,
+        hash: hash(),
+        created_at: Timestamp(at),
+        expires_at: Timestamp(at + 10),
+    };
+    let sandbox = || SandboxId::from_uuid(Uuid::now_v7());
+    let (mine, other) = (sandbox(), sandbox());
+    let (one, two, foreign) = (access(mine, 100), access(mine, 105), access(other, 105));
+    for row in [&one, &two, &foreign] {
+        store.add_ssh_access(row).await.expect("add");
+    }
+    let found = async |row: &SshAccess| store.ssh_access(&row.hash).await.expect("by hash");
+    assert_eq!(found(&one).await, Some(one), "it comes back as it was written");
+    let deleted = store.delete_ssh_access(other, Some(one.hash)).await.expect("delete");
+    assert_eq!(deleted, 0, "another sandbox's is not touched");
+    assert_eq!(store.delete_ssh_access(mine, Some(two.hash)).await.expect("delete"), 1);
+    assert_eq!((found(&one).await, found(&two).await), (Some(one), None));
+    store.add_ssh_access(&access(other, 110)).await.expect("add");
+    assert_eq!(found(&one).await, None, "what is over is forgotten");
+    assert_eq!(store.delete_ssh_access(other, None).await.expect("delete"), 2, "all of a sandbox");
+    assert_eq!(found(&foreign).await, None);
+    let (early, late) = (hash(), hash());
+    assert!(!store.link_ended(&early).await.expect("read"));
+    for _ in 0..2 {
+        store.end_link(&early, Timestamp(20), Timestamp(10)).await.expect("end, also again");
+    }
+    assert!(store.link_ended(&early).await.expect("read"));
+    store.end_link(&late, Timestamp(90), Timestamp(20)).await.expect("end");
+    assert!(store.link_ended(&late).await.expect("read"));
+    assert!(!store.link_ended(&early).await.expect("read"), "its time came by itself");
 }
 
 async fn settings(store: &dyn Store) {

@@ -166,7 +166,7 @@ async fn a_preview_host_never_reaches_the_api() {
         .header("host", "8080-abc.localhost:3457")
         .header("authorization", format!("Bearer {KEY}"))
         .body(Body::empty());
-    assert_eq!(edge.send(request.unwrap()).await.fault().0, 501);
+    assert_eq!(edge.send(request.unwrap()).await.fault().0, 400);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod errors;
 mod files;
 mod interpreter;
 mod listener;
+mod previews;
 mod process;
 mod pty;
 mod sandboxes;
