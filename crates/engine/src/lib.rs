@@ -10,6 +10,7 @@ mod commit;
 mod create;
 mod driver;
 mod engine;
+pub mod git;
 mod house;
 mod key_cache;
 mod living;

@@ -14,6 +14,7 @@ mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod gate;
+mod git_wire;
 mod health;
 mod input;
 mod keys;
@@ -34,6 +35,7 @@ mod time;
 mod toolbox;
 mod toolbox_download;
 mod toolbox_files;
+mod toolbox_git;
 mod toolbox_info;
 mod toolbox_process;
 mod toolbox_upload;
@@ -60,6 +62,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(toolbox_files::router())
         .merge(toolbox_upload::router())
         .merge(toolbox_download::router())
+        .merge(toolbox_git::router())
         .merge(toolbox_process::router())
         .merge(code_run::router())
         .merge(toolbox_info::router())
