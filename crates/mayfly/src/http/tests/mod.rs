@@ -3,6 +3,7 @@
 mod access;
 mod errors;
 mod files;
+mod git;
 mod listener;
 mod process;
 mod sandboxes;

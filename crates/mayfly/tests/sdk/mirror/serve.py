@@ -1,15 +1,17 @@
 """A git host for tests, run inside a sandbox: repositories below /srv/git over http and ssh, on loopback.
 
-`serve.py setup` makes the repositories, keys and accounts and prints nothing; `serve.py http` and
-`serve.py ssh` serve. Over http everything needs `user` and `s3cret pass%word`, but what lies below `open/`.
+`serve.py setup` makes the repositories, keys and accounts; `serve.py http` and `serve.py ssh` serve; `serve.py
+wait` waits until they do. Over http everything needs `user` and `s3cret pass%word`, but what lies below `open/`.
 A second port stands for another host: `/away/` redirects there, and it writes down what it is told.
 """
 
 import base64
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ROOT = "/srv/git"
@@ -153,8 +155,22 @@ def http():
     ThreadingHTTPServer(("127.0.0.1", HTTP), Handler).serve_forever()
 
 
+def wait():
+    for port in (HTTP, OTHER, SSH):
+        for _ in range(500):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        else:
+            sys.exit(f"nothing listens on port {port}")
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "setup":
+    if sys.argv[1] == "wait":
+        wait()
+    elif sys.argv[1] == "setup":
         setup()
     elif sys.argv[1] == "http":
         http()
