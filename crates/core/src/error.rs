@@ -55,6 +55,24 @@ pub enum Code {
     InvalidRequestBody,
     /// The sandbox is not started, so nothing inside can be reached.
     SandboxNotStarted,
+    /// The remote takes neither what was given nor what is stored.
+    GitAuthFailed,
+    /// No repository at that path or URL.
+    GitRepoNotFound,
+    /// No such branch, tag or commit.
+    GitBranchNotFound,
+    /// The branch is there already.
+    GitBranchExists,
+    /// The remote's branch has commits that the pushed one lacks.
+    GitPushRejected,
+    /// Local changes would be lost.
+    GitDirtyWorktree,
+    /// Changes on both sides contradict each other.
+    GitMergeConflict,
+    /// The remote's own rules refuse the push.
+    GitRemoteRejected,
+    /// The remote cannot be reached, or the connection broke.
+    GitTransportFailed,
 }
 
 /// An error with its kind, a message for the caller and an optional remedy.

@@ -80,6 +80,10 @@ struct State {
     doors: BTreeMap<(SandboxId, u16), SocketAddr>,
     /// Full where none is set.
     profile: Option<Profile>,
+    /// How the next commands end, whatever they are.
+    answers: VecDeque<(i32, Bytes)>,
+    /// Commands that got one of these answers.
+    asked: Vec<ExecRequest>,
 }
 
 #[derive(Debug)]
@@ -141,6 +145,16 @@ impl FakeRuntime {
     /// Says that sandboxes get this isolation from now on.
     pub fn set_profile(&self, profile: Profile) {
         self.machines.lock().profile = Some(profile);
+    }
+
+    /// Lets the next command end like this, whatever it is; may be given several times.
+    pub fn answer(&self, exit_code: i32, output: impl Into<Bytes>) {
+        self.machines.lock().answers.push_back((exit_code, output.into()));
+    }
+
+    /// Commands that were answered like that, oldest first.
+    pub fn asked(&self) -> Vec<ExecRequest> {
+        self.machines.lock().asked.clone()
     }
 
     /// Ends a sandbox unasked.
@@ -404,7 +418,16 @@ impl Runtime for FakeRuntime {
 
     async fn exec(&self, id: SandboxId, request: ExecRequest) -> Result<ExecOutcome> {
         let env = self.machines.lock().running(id)?.spec.env.clone();
-        let (exit_code, output) = programs::run(&request, env).await?;
+        let scripted = {
+            let mut state = self.machines.lock();
+            let answer = state.answers.pop_front();
+            state.asked.extend(answer.is_some().then(|| request.clone()));
+            answer
+        };
+        let (exit_code, output) = match scripted {
+            Some(answer) => answer,
+            None => programs::run(&request, env).await?,
+        };
         let mut state = self.machines.lock();
         let logs = &mut state.running(id)?.logs;
         let process = logs.len() as u64 + 1;

@@ -117,7 +117,22 @@ impl IntoResponse for Fault {
 
 /// The one table from kinds and codes to the wire.
 fn classify(kind: Kind, code: Option<Code>) -> (StatusCode, &'static str, Origin) {
-    let status = match kind {
+    let status = status(kind, code);
+    let (word, origin) = match code {
+        None => (code_of(status), Origin::Path),
+        Some(Code::SandboxNotStarted) => (code_of(status), Origin::Proxy),
+        Some(code) => (word_of(code), Origin::Path),
+    };
+    (status, word, origin)
+}
+
+fn status(kind: Kind, code: Option<Code>) -> StatusCode {
+    match (kind, code) {
+        (_, Some(Code::GitRemoteRejected)) => return StatusCode::UNPROCESSABLE_ENTITY,
+        (_, Some(Code::GitTransportFailed)) => return StatusCode::BAD_GATEWAY,
+        _ => {}
+    }
+    match kind {
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::Conflict => StatusCode::CONFLICT,
         Kind::Invalid => StatusCode::BAD_REQUEST,
@@ -129,21 +144,31 @@ fn classify(kind: Kind, code: Option<Code>) -> (StatusCode, &'static str, Origin
         Kind::Timeout => StatusCode::REQUEST_TIMEOUT,
         Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let (word, origin) = match code {
-        None => (code_of(status), Origin::Path),
-        Some(Code::InvalidFilePath) => ("INVALID_FILE_PATH", Origin::Path),
-        Some(Code::FileNotFound) => ("FILE_NOT_FOUND", Origin::Path),
-        Some(Code::FileAccessDenied) => ("FILE_ACCESS_DENIED", Origin::Path),
-        Some(Code::FileReadFailed) => ("FILE_READ_FAILED", Origin::Path),
-        Some(Code::ProcessExecutionTimeout) => ("PROCESS_EXECUTION_TIMEOUT", Origin::Path),
-        Some(Code::ProcessNotFound) => ("PROCESS_NOT_FOUND", Origin::Path),
-        Some(Code::SessionEnded) => ("SESSION_ENDED", Origin::Path),
-        Some(Code::CommandAlreadyCompleted) => ("COMMAND_ALREADY_COMPLETED", Origin::Path),
-        Some(Code::InvalidRequestBody) => ("INVALID_REQUEST_BODY", Origin::Path),
-        Some(Code::SandboxNotStarted) => (code_of(status), Origin::Proxy),
-    };
-    (status, word, origin)
+    }
+}
+
+fn word_of(code: Code) -> &'static str {
+    match code {
+        Code::InvalidFilePath => "INVALID_FILE_PATH",
+        Code::FileNotFound => "FILE_NOT_FOUND",
+        Code::FileAccessDenied => "FILE_ACCESS_DENIED",
+        Code::FileReadFailed => "FILE_READ_FAILED",
+        Code::ProcessExecutionTimeout => "PROCESS_EXECUTION_TIMEOUT",
+        Code::ProcessNotFound => "PROCESS_NOT_FOUND",
+        Code::SessionEnded => "SESSION_ENDED",
+        Code::CommandAlreadyCompleted => "COMMAND_ALREADY_COMPLETED",
+        Code::InvalidRequestBody => "INVALID_REQUEST_BODY",
+        Code::SandboxNotStarted => "CONFLICT",
+        Code::GitAuthFailed => "GIT_AUTH_FAILED",
+        Code::GitRepoNotFound => "GIT_REPO_NOT_FOUND",
+        Code::GitBranchNotFound => "GIT_BRANCH_NOT_FOUND",
+        Code::GitBranchExists => "GIT_BRANCH_EXISTS",
+        Code::GitPushRejected => "GIT_PUSH_REJECTED",
+        Code::GitDirtyWorktree => "GIT_DIRTY_WORKTREE",
+        Code::GitMergeConflict => "GIT_MERGE_CONFLICT",
+        Code::GitRemoteRejected => "GIT_REMOTE_REJECTED",
+        Code::GitTransportFailed => "GIT_TRANSPORT_FAILED",
+    }
 }
 
 /// The code of a status that says nothing finer.

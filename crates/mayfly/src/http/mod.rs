@@ -14,6 +14,7 @@ mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod gate;
+mod git_wire;
 mod health;
 mod input;
 mod internal;
@@ -41,6 +42,7 @@ mod time;
 mod toolbox;
 mod toolbox_download;
 mod toolbox_files;
+mod toolbox_git;
 mod toolbox_info;
 mod toolbox_interpreter;
 mod toolbox_port;
@@ -75,6 +77,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(toolbox_files::router())
         .merge(toolbox_upload::router())
         .merge(toolbox_download::router())
+        .merge(toolbox_git::router())
         .merge(toolbox_process::router())
         .merge(code_run::router())
         .merge(toolbox_sessions::router())

@@ -49,7 +49,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("/api/socket.io", "events"),
     ("/api/socket.io/", "events"),
     ("/toolbox/{s}/env", "env"),
-    ("/toolbox/{s}/git/{*rest}", "git"),
     ("/toolbox/{s}/lsp/{*rest}", "lsp"),
     ("/toolbox/{s}/computeruse/{*rest}", "computeruse"),
 ];

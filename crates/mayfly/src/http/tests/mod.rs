@@ -4,6 +4,7 @@ mod access;
 mod errors;
 mod files;
 mod interpreter;
+mod git;
 mod listener;
 mod previews;
 mod process;

@@ -75,7 +75,6 @@ async def unsupported(house):
         "preview": lambda: sandbox.get_preview_link(3000),
         "ssh": lambda: sandbox.create_ssh_access(),
         "sessions": lambda: sandbox.process.create_session("one"),
-        "git": lambda: sandbox.git.clone("http://127.0.0.1:1/none.git", "none"),
         "buildInfo": lambda: house.create(CreateSandboxFromImageParams(image="alpine:3", resources=Resources(cpu=1))),
         "volume": lambda: house.create(params(volumes=[VolumeMount(volume_id="v", mount_path="/v")])),
         "linkedSandbox": lambda: house.create(params(linked_sandbox=sandbox.id)),

@@ -67,7 +67,6 @@ async function unsupported(daytona) {
     preview: () => sandbox.getPreviewLink(3000),
     ssh: () => sandbox.createSshAccess(),
     sessions: () => sandbox.process.createSession('one'),
-    git: () => sandbox.git.clone('http://127.0.0.1:1/none.git', 'none'),
     buildInfo: () => daytona.create(params(image)),
     volume: () => daytona.create(params({ volumes: [{ volumeId: 'v', mountPath: '/v' }] })),
     linkedSandbox: () => daytona.create(params({ linkedSandbox: sandbox.id })),
