@@ -6,11 +6,13 @@ mod doctor;
 mod exec;
 mod key;
 mod logs;
+mod marked;
 mod output;
 mod run;
 mod sandbox;
 mod serve;
 mod shell;
+mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
