@@ -1,4 +1,4 @@
-//! WebSockets to the server, with the same place and key as any request.
+//! Live connections to the server, with the same place and key as any request.
 
 use hyper::Method;
 use hyper::header::{
