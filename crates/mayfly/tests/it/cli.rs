@@ -1,9 +1,8 @@
 //! The command line, through the built program and real sandboxes.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
@@ -111,7 +110,10 @@ fn a_script_runs_in_one_shell_and_ends_with_its_last_code() {
     };
     assert_eq!(shell("cd /usr\npwd\n\nx=3\ncd lib; false\n"), (Some(1), "/usr\n".to_owned()));
     assert_eq!(shell("for i in 1 2\ndo echo $i\ndone\n"), (Some(0), "1\n2\n".to_owned()));
-    assert_eq!(shell("echo err >&2; echo out; exit 9\necho never\n"), (Some(9), "out\n".to_owned()));
+    assert_eq!(
+        shell("echo err >&2; echo out; exit 9\necho never\n"),
+        (Some(9), "out\n".to_owned())
+    );
 }
 
 #[test]

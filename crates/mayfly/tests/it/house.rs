@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 /// A data directory of one test; its server ends with it.
 pub(crate) struct House {
-    folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl House {

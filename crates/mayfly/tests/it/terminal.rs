@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::house::House;
 
@@ -18,16 +18,19 @@ struct Screen {
     child: Child,
     shown: Receiver<Vec<u8>>,
     text: String,
+    before: Termios,
 }
 
 impl Screen {
     fn open(house: &House, arguments: &[&str]) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        let master =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
         let slave = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         size(&slave, 80, 24);
+        let before = tcgetattr(&slave).unwrap();
         let end = || Stdio::from(OwnedFd::from(slave.try_clone().unwrap()));
         let mut command = house.command(arguments);
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
@@ -41,7 +44,7 @@ impl Screen {
                 }
             }
         });
-        Self { master: File::from(master), child, shown, text: String::new() }
+        Self { master: File::from(master), child, shown, text: String::new(), before }
     }
 
     fn type_keys(&mut self, keys: &str) {
@@ -74,7 +77,6 @@ fn a_terminal_inside_takes_keys_follows_the_window_and_gives_its_code() {
     let house = House::new();
     house.ok(&["sandbox", "create", "--name", "box"]);
     let mut screen = Screen::open(&house, &["sandbox", "shell", "box", "--cwd", "/usr"]);
-    let before = tcgetattr(&screen.master).unwrap();
     screen.type_keys("stty size; echo at-$PWD\n");
     screen.wait("24 80");
     screen.wait("at-/usr");
@@ -89,7 +91,7 @@ fn a_terminal_inside_takes_keys_follows_the_window_and_gives_its_code() {
     screen.type_keys("echo still-$((40+2))\n");
     screen.wait("still-42");
     screen.type_keys("exit 7\n");
-    let master = screen.master.try_clone().unwrap();
+    let (master, before) = (screen.master.try_clone().unwrap(), screen.before.clone());
     assert_eq!(screen.end(), Some(7));
     let after = tcgetattr(&master).unwrap();
     assert_eq!(after.local_modes, before.local_modes, "the terminal is as it was");
