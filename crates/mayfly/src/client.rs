@@ -1,5 +1,7 @@
 //! HTTP client of the command line: over TCP with a key, or over the server's private socket.
 
+mod websocket;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,12 +11,15 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use mayfly_core::{Error, Kind, Result};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+
+pub(crate) use websocket::{WebSocket, broken};
 
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -66,6 +71,11 @@ impl Place {
         })
     }
 }
+
+/// A connection to the server, whatever it runs over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Speaks to one server; a connection per request, because commands are short.
 #[derive(Clone, Debug)]
@@ -131,43 +141,50 @@ impl Client {
         length: u64,
         body: Body,
     ) -> Result<Response<Incoming>> {
+        let mut request = self.head(method, path).header(CONTENT_LENGTH, length);
+        if length > 0 {
+            request = request.header(CONTENT_TYPE, kind);
+        }
+        let request = request.body(body).map_err(|error| {
+            Error::invalid(format!("cannot ask for {path}: {error}")).with_source(error)
+        })?;
+        let response =
+            exchange(self.stream().await?, request).await.map_err(|error| cut(path, error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        Err(refusal(status, &whole(response).await?))
+    }
+
+    /// A request to this path with what every request carries.
+    fn head(&self, method: Method, path: &str) -> Builder {
         let (host, prefix, key) = match &self.place {
             Place::Url { authority, prefix, key } => {
                 (authority.as_str(), prefix.as_str(), key.as_deref())
             }
             Place::Socket(_) => ("localhost", "", None),
         };
-        let mut request = Request::builder()
+        let request = Request::builder()
             .method(method)
             .uri(format!("{prefix}{path}"))
             .header(HOST, host)
-            .header(USER_AGENT, concat!("mayfly/", env!("CARGO_PKG_VERSION")))
-            .header(CONTENT_LENGTH, length);
-        if length > 0 {
-            request = request.header(CONTENT_TYPE, kind);
+            .header(USER_AGENT, concat!("mayfly/", env!("CARGO_PKG_VERSION")));
+        match key {
+            Some(key) => request.header(AUTHORIZATION, format!("Bearer {key}")),
+            None => request,
         }
-        if let Some(key) = key {
-            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
-        }
-        let request = request.body(body).map_err(|error| {
-            Error::invalid(format!("cannot ask for {path}: {error}")).with_source(error)
-        })?;
-        let response = match &self.place {
+    }
+
+    async fn stream(&self) -> Result<Box<dyn Stream>> {
+        match &self.place {
             Place::Url { authority, .. } => {
                 let stream = self.reach(TcpStream::connect(authority.as_str())).await?;
                 let _ = stream.set_nodelay(true);
-                exchange(stream, request).await
+                Ok(Box::new(stream))
             }
-            Place::Socket(path) => {
-                exchange(self.reach(UnixStream::connect(path)).await?, request).await
-            }
-        };
-        let response = response.map_err(|error| cut(path, error))?;
-        if response.status().is_success() {
-            return Ok(response);
+            Place::Socket(path) => Ok(Box::new(self.reach(UnixStream::connect(path)).await?)),
         }
-        let status = response.status();
-        Err(refusal(status, &whole(response).await?))
     }
 
     async fn reach<S>(&self, connect: impl Future<Output = std::io::Result<S>>) -> Result<S> {
@@ -194,10 +211,10 @@ pub(crate) fn encode(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, KEEP).to_string()
 }
 
-async fn exchange<S>(stream: S, request: Request<Body>) -> hyper::Result<Response<Incoming>>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn exchange(
+    stream: Box<dyn Stream>,
+    request: Request<Body>,
+) -> hyper::Result<Response<Incoming>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends with the connection; its failures arrive at the request.
     tokio::spawn(async move {

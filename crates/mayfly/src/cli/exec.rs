@@ -62,13 +62,6 @@ impl Outcome {
     }
 }
 
-impl How {
-    /// In this folder, with nothing else said.
-    pub(super) fn inside(cwd: &str) -> Self {
-        Self { cwd: Some(cwd.to_owned()), ..Self::default() }
-    }
-}
-
 /// The id of the sandbox with this name or id.
 pub(super) async fn find(client: &Client, sandbox: &str) -> Result<String> {
     let found = client.call(Method::GET, &sandbox_path(sandbox), None).await?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::exec::find;
 use super::output::{cell, table};
-use super::{Ended, Session, shell};
+use super::{Ended, Session};
 use crate::client::Client;
 use crate::exit_code;
 
@@ -83,7 +83,7 @@ async fn list(session: &Session<'_>, client: &Client, id: &str) -> Ended {
         .map(|log| {
             let mut row: Vec<String> =
                 ["process", "startedAt", "exitCode", "size"].map(|field| cell(&log[field])).into();
-            row.push(shell::line_of(&cell(&log["command"])).to_owned());
+            row.push(cell(&log["command"]));
             row
         })
         .collect();

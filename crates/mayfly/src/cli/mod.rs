@@ -6,12 +6,14 @@ mod doctor;
 mod exec;
 mod key;
 mod logs;
+mod marked;
 mod network;
 mod output;
 mod run;
 mod sandbox;
 mod serve;
 mod shell;
+mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -31,7 +31,7 @@ pub(super) enum Sandbox {
     Show(Name),
     /// Run a command in a sandbox and print its output
     Exec(Exec),
-    /// Run lines of input as commands, one after the other, in a folder that is remembered
+    /// Open a shell in a sandbox: a terminal, or a script from standard input
     Shell(shell::Shell),
     /// Copy files and folders into or out of a sandbox
     Cp(copy::Copy),

@@ -1,121 +1,12 @@
 //! The command line, through the built program and real sandboxes.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A data directory of one test; its server ends with it.
-struct House {
-    folder: TempDir,
-}
-
-impl House {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    /// The program with this data directory and nothing of the caller's environment.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path());
-        command.env("MAYFLY_POOL_NAMESPACES", "2");
-        command.env("MAYFLY_STORAGE_DATA_DIR", self.data());
-        command.current_dir(self.folder.path()).args(arguments).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// Its standard output; it must end with 0.
-    fn ok(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {errors}{}", self.log());
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.ok(&[arguments, &["--json"]].concat())).unwrap()
-    }
-
-    /// Its exit code and standard error.
-    fn fails(&self, arguments: &[&str]) -> (i32, String) {
-        let output = self.run(arguments);
-        let code = output.status.code().expect("it ended by itself");
-        assert_ne!(code, 0, "{arguments:?} passed");
-        (code, String::from_utf8(output.stderr).unwrap())
-    }
-
-    fn names(&self) -> Vec<String> {
-        let list = self.json(&["sandbox", "list"]);
-        let mut names: Vec<String> = list
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|item| item["name"].as_str().unwrap().to_owned())
-            .collect();
-        names.sort();
-        names
-    }
-
-    fn server(&self) -> Option<i32> {
-        let text = std::fs::read_to_string(self.data().join("run/server.lock")).ok()?;
-        text.split(' ').next()?.parse().ok()
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.data().join("server.log")).unwrap_or_default()
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-}
-
-impl Drop for House {
-    fn drop(&mut self) {
-        if !self.data().join("state.db").exists() {
-            return;
-        }
-        // Sandboxes outlive their server, so this starts one where none runs.
-        let list = self.run(&["sandbox", "list", "--json"]).stdout;
-        let list: Value = serde_json::from_slice(&list).unwrap_or_default();
-        for item in list.as_array().into_iter().flatten() {
-            self.run(&["sandbox", "rm", item["id"].as_str().unwrap_or_default()]);
-        }
-        if let Some(pid) = self.server() {
-            signal(pid, "TERM");
-            wait_until(|| !alive(pid));
-        }
-    }
-}
-
-fn signal(pid: i32, name: &str) {
-    Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
-}
-
-fn alive(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z ")
-}
-
-fn wait_until(mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use crate::house::{House, alive, signal, wait_until};
 
 /// A foreground server; killed when dropped.
 struct Foreground {
@@ -203,7 +94,7 @@ fn a_sandbox_lives_through_all_its_verbs() {
 }
 
 #[test]
-fn a_shell_remembers_its_folder_and_ends_with_the_last_code() {
+fn a_script_runs_in_one_shell_and_ends_with_its_last_code() {
     let house = House::new();
     house.ok(&["sandbox", "create", "--name", "box"]);
     let shell = |input: &str| {
@@ -217,9 +108,12 @@ fn a_shell_remembers_its_folder_and_ends_with_the_last_code() {
         let output = child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    assert_eq!(shell("cd /usr\npwd\n\ncd lib; false\n"), (Some(1), "/usr\n".to_owned()));
-    assert_eq!(shell("cd /tmp\nexit 9\necho never\n"), (Some(9), String::new()));
-    assert!(house.ok(&["sandbox", "logs", "box"]).contains("  cd lib; false\n"));
+    assert_eq!(shell("cd /usr\npwd\n\nx=3\ncd lib; false\n"), (Some(1), "/usr\n".to_owned()));
+    assert_eq!(shell("for i in 1 2\ndo echo $i\ndone\n"), (Some(0), "1\n2\n".to_owned()));
+    assert_eq!(
+        shell("echo err >&2; echo out; exit 9\necho never\n"),
+        (Some(9), "out\n".to_owned())
+    );
 }
 
 #[test]

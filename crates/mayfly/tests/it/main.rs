@@ -3,4 +3,8 @@
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod house;
+#[cfg(test)]
 mod ordinary_user;
+#[cfg(test)]
+mod terminal;

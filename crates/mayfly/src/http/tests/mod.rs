@@ -3,8 +3,8 @@
 mod access;
 mod errors;
 mod files;
-mod interpreter;
 mod git;
+mod interpreter;
 mod listener;
 mod previews;
 mod process;
