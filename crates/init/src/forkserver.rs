@@ -214,7 +214,7 @@ fn socket(reader: &mut Reader<'_>, descriptors: &[OwnedFd]) -> Answer {
         };
         sys::exit(0);
     }
-    Ok((Writer::new(fork::OK).finish(), None))
+    Ok((Writer::new(fork::OK).finish(), Vec::new()))
 }
 
 /// Makes a user namespace: a short-lived child is born into it, its ids are mapped, and the descriptor
