@@ -29,6 +29,12 @@ pub(crate) fn name(number: u64) -> CString {
     CString::new(format!("{PREFIX}{number}")).unwrap_or_default()
 }
 
+/// Takes all out of the file of a number; whether there was one.
+pub(crate) fn empty(folder: &OwnedFd, number: u64) -> bool {
+    const WRITE_TRUNCATE: usize = 0o1001;
+    sys::open_at(folder.as_fd(), &name(number), WRITE_TRUNCATE).is_ok()
+}
+
 impl Ring {
     /// Makes the file, with its head and note.
     pub(crate) fn new(
