@@ -82,6 +82,9 @@ fn l01_what_stays_ends_with_its_sandbox_and_is_still_read() {
         let error = staying.write(running, "x").unwrap_err();
         assert_eq!(error.code(), Some(Code::SandboxNotStarted), "{way}");
         staying.kill(running);
+        let newest = staying.list().last().unwrap().number;
+        bench.wait(staying.processes().forget(id, newest)).unwrap();
+        assert_eq!((newest, staying.list().len()), (waiting, 3), "{way}");
         bench.wait(bench.runtime().start(&spec)).unwrap();
         let error = staying.try_queue(shell, "echo x").unwrap_err();
         assert_eq!((error.kind(), error.code()), (Kind::Gone, Some(Code::SessionEnded)), "{way}");
