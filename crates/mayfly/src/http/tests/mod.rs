@@ -4,6 +4,7 @@ mod access;
 mod errors;
 mod files;
 mod listener;
+mod network;
 mod process;
 mod sandboxes;
 mod signed;
