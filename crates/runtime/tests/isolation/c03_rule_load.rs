@@ -14,8 +14,11 @@ fn c3_no_sandbox_without_its_network() {
     let first = bench.sandbox_under(NetworkPolicy::default());
     let [pid] = bench.runtime().network_pids()[..] else { panic!("one process") };
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let maximum = line.split_whitespace().nth(4).unwrap().parse().ok();
+    let tight = Rlimit { current: Some(open), maximum };
     let pid = Pid::from_raw(pid);
-    let tight = Rlimit { current: Some(open), maximum: Some(1 << 20) };
     let former = prlimit(pid, Resource::Nofile, tight).unwrap();
     let spec = SandboxSpec { network: NetworkPolicy::default(), ..bench.spec() };
     let refused = bench.wait(bench.runtime().create(&spec));

@@ -121,19 +121,20 @@ const RESOLVERS: &str = r"
 def question(name, kind=1):
     labels = b''.join(bytes([len(part)]) + part.encode() for part in name.split('.'))
     return b'\x12\x34\x01\x00\x00\x01\0\0\0\0\0\0' + labels + b'\0' + struct.pack('>HH', kind, 1)
-def resolve(server, name, kind=1):
+def resolve(server, name, kind=1, wait=2):
     family = socket.AF_INET6 if ':' in server else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(2)
+        sock.settimeout(wait)
         try:
             sock.sendto(question(name, kind), (server, 53))
             answer = sock.recv(4096)
             return (answer[3] & 15, answer[7])
         except OSError as error:
             return type(error).__name__
-for server in ('10.0.0.53', '8.8.8.8', '9.9.9.9', '127.0.0.53', '2606:4700::1111'):
+for server in ('10.0.0.53', '8.8.8.8', '9.9.9.9', '2606:4700::1111'):
     say('good ' + server, resolve(server, 'good.example'))
     say('evil ' + server, resolve(server, 'secret.evil.test'))
+say('own', resolve('127.0.0.53', 'good.example', wait=0.3))
 say('txt', resolve('10.0.0.53', 'good.example', 16))
 say('tls', tcp('good.example', 853))
 say('https', tcp('8.8.8.8', 443))
@@ -149,7 +150,7 @@ fn n6_only_the_policys_resolver_and_only_allowed_names() {
         assert_eq!(ran.value(&format!("good {server}")), "(0, 1)", "{}", ran.text);
         assert_eq!(ran.value(&format!("evil {server}")), "(5, 0)", "{}", ran.text);
     }
-    assert_ne!(ran.value("good 127.0.0.53"), "(0, 1)", "127/8 is the sandbox's own");
+    assert_ne!(ran.value("own"), "(0, 1)", "127/8 is the sandbox's own");
     assert_eq!(
         (ran.value("txt"), ran.value("tls"), ran.value("https")),
         ("(0, 0)", "False", "False")
