@@ -86,7 +86,7 @@ fn a_namespace_that_waited_becomes_a_sandboxs_by_one_request() {
     assert!(sandbox.reaches("1.1.1.1:7"));
     assert_eq!(world.ask(&assign([0xac; 16], "mode public")).status, Status::Unknown);
     sandbox.id = [0xab; 16];
-    assert_eq!(world.audit(&sandbox).iter().filter(|line| line.verdict == "allowed").count(), 2);
+    assert!(world.audit(&sandbox).iter().any(|line| line.verdict == "allowed"));
     world.remove(&sandbox);
     assert_eq!(world.ask(&Request::List([0; 16])).ids(), [other.id]);
 }
