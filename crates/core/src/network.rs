@@ -4,8 +4,8 @@
 //! lists the public internet is reachable. Private ranges need the operator's permission besides, and nothing
 //! reaches the host itself, link-local addresses and neighbours (isolation contract, N1 to N4).
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::time::Timestamp;

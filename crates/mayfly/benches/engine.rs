@@ -1,6 +1,7 @@
 //! Figures of the engine: from the call to output and exit, without HTTP.
 
 mod measure;
+mod network;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ async fn figures(folder: PathBuf) {
     warm(&bench, n, floor).await;
     throughput(&bench).await;
     density(&bench).await;
+    drop(bench);
+    network::added(&folder).await;
 }
 
 struct Bench {
@@ -53,7 +56,12 @@ struct Bench {
 
 impl Bench {
     async fn open(folder: &Path, namespaces: usize) -> Self {
+        Self::weakened(folder, namespaces, 0).await
+    }
+
+    async fn weakened(folder: &Path, namespaces: usize, weakened: u32) -> Self {
         let mut options = Options::new(folder);
+        options.weakened = weakened;
         options.pool_bytes = Some(8 << 30);
         options.namespaces = namespaces;
         let runtime =
@@ -181,6 +189,7 @@ async fn density(bench: &Bench) {
         None,
         Limit::None,
     );
+    network::idle(bench, n).await;
     let alive = Arc::new(alive);
     let mut times = Times::default();
     for id in alive.iter().take(200) {

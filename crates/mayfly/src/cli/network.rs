@@ -31,9 +31,10 @@ pub(super) struct Net {
     change: Change,
 }
 
+/// What a sandbox may reach.
 #[derive(Debug, Args)]
 #[group(id = "change", multiple = true, required = false)]
-struct Change {
+pub(super) struct Change {
     /// Let it reach nothing
     #[arg(long, conflicts_with_all = ["allow", "allow_domain", "public"])]
     block_all: bool,
@@ -50,7 +51,7 @@ struct Change {
 
 impl Change {
     /// The body of the call that makes it; nothing when no change was asked for. Both lists are replaced.
-    fn body(&self) -> Option<Value> {
+    pub(super) fn body(&self) -> Option<Value> {
         let lists = !self.allow.is_empty() || !self.allow_domain.is_empty();
         if self.block_all {
             return Some(json!({ "networkBlockAll": true }));

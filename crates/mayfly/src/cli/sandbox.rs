@@ -86,6 +86,8 @@ pub(super) struct Create {
     /// Label; may be repeated
     #[arg(long = "label", short = 'l', value_name = "NAME=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
+    #[command(flatten)]
+    network: network::Change,
     /// Minutes without use until it is stopped; 0 = never
     #[arg(long, value_name = "MINUTES")]
     auto_stop: Option<u32>,
@@ -169,6 +171,11 @@ impl Create {
         body["autoStopInterval"] = self.auto_stop.into();
         body["autoDeleteInterval"] = self.auto_delete.into();
         body["ttlMinutes"] = self.ttl.into();
+        if let Some(Value::Object(fields)) = self.network.body() {
+            for (field, value) in fields {
+                body[field] = value;
+            }
+        }
         let id = make(&client, &body).await?;
         let sandbox = settle(&client, &id, "started").await?;
         drop(waiting);

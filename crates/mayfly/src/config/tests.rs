@@ -104,3 +104,28 @@ fn refusals_name_the_source_the_key_and_what_was_expected() {
         }
     }
 }
+
+#[test]
+fn networks_are_read_strictly_from_files_and_environment() {
+    let config = load("[network]\ndefault = \"block\"\npermit = [\"10.1.0.0/16\"]", &[]).unwrap();
+    assert_eq!(config.network.default, NetworkDefault::Block);
+    assert_eq!(config.network.permit[0].to_string(), "10.1.0.0/16");
+    let lists = [("MAYFLY_NETWORK_DENY", "1.1.1.1, 8.8.0.0/16"), ("MAYFLY_NETWORK_PERMIT", "")];
+    let config = load("", &lists).unwrap();
+    assert_eq!((config.network.deny.len(), config.network.permit.len()), (2, 0));
+    let config =
+        load("[network]\nresolvers = [\"10.0.0.2:53\"]\nproxy = \"http://p:1\"", &[]).unwrap();
+    assert_eq!((config.network.resolvers.len(), config.network.proxy.is_some()), (1, true));
+    for (text, named) in [
+        ("permit = [\"10.0.0.1/8\"]", "10.0.0.1/8"),
+        ("deny = [\"x\"]", "deny"),
+        ("resolvers = [\"10.0.0.2\"]", "resolvers"),
+        ("default = \"private\"", "default"),
+        ("connections = 0", "network.connections"),
+        ("proxy = \"https://u:secret@p\"", "proxy"),
+    ] {
+        let refused = load(&format!("[network]\n{text}"), &[]).unwrap_err();
+        assert!(refused.message().contains(named), "{refused}");
+        assert!(!refused.message().contains("secret"), "{refused}");
+    }
+}

@@ -59,13 +59,18 @@ fn a_silent_resolver_is_passed_over_and_none_is_an_error() {
 }
 
 #[test]
-fn block_all_answers_the_internal_name_only() {
+fn block_all_answers_its_own_names_only() {
     let mut world = World::new();
     let sandbox = world.sandbox("mode block");
     let internal = answer(&sandbox, "10.0.0.53:53", "mayfly.internal", A);
     assert_eq!(internal, (0, addresses(&["10.0.0.1"])));
+    // Its own host name ends like its id.
+    let digits = mayfly_net::control::hexadecimal(&sandbox.id)[20..].to_owned();
+    let own = answer(&sandbox, "10.0.0.53:53", &format!("mayfly-{digits}"), A);
+    assert_eq!(own, (0, addresses(&["127.0.1.1"])));
+    assert_eq!(answer(&sandbox, "10.0.0.53:53", "mayfly-000000000000", A), (5, vec![]));
     assert_eq!(answer(&sandbox, "10.0.0.53:53", "good.example.com", A), (5, vec![]));
-    assert_eq!(world.statistics(&sandbox).denied, 1);
+    assert_eq!(world.statistics(&sandbox).denied, 2);
 }
 
 #[test]

@@ -71,6 +71,27 @@ fn the_process_outlives_its_server() {
 }
 
 #[test]
+fn a_namespace_that_waited_becomes_a_sandboxs_by_one_request() {
+    let mut world = World::new();
+    world.serve(7, echo);
+    let mut sandbox = world.sandbox("mode block");
+    let waited = sandbox.id;
+    assert!(!sandbox.reaches("1.1.1.1:7"));
+    let other = world.sandbox("mode block");
+    let assign = |to, text: &str| Request::Assign(waited, to, text.to_owned());
+    assert_eq!(world.ask(&assign(other.id, "mode public")).status, Status::Exists);
+    assert_eq!(world.ask(&assign([0xab; 16], "mode none")).status, Status::BadPolicy);
+    assert!(!sandbox.reaches("1.1.1.1:7"), "a refused request changes nothing");
+    assert_eq!(world.ask(&assign([0xab; 16], "mode public")).status, Status::Done);
+    assert!(sandbox.reaches("1.1.1.1:7"));
+    assert_eq!(world.ask(&assign([0xac; 16], "mode public")).status, Status::Unknown);
+    sandbox.id = [0xab; 16];
+    assert!(world.audit(&sandbox).iter().any(|line| line.verdict == "allowed"));
+    world.remove(&sandbox);
+    assert_eq!(world.ask(&Request::List([0; 16])).ids(), [other.id]);
+}
+
+#[test]
 fn a_removed_sandbox_keeps_nothing() {
     let mut world = World::new();
     world.serve(7, echo);

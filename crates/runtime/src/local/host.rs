@@ -30,7 +30,7 @@ use super::init::Sockets;
 use super::kits::{Kit, Kits, Order};
 use super::live::{Live, Registry};
 use super::network::{Coming, Lack, Network};
-use super::options::Options;
+use super::options::{Options, WEAK_POLICY};
 use super::pool::{Part, Reserve};
 use super::spec::Spec;
 use super::storage::{Storage, is_absent};
@@ -428,7 +428,9 @@ fn network(
     notices: mpsc::Sender<Notice>,
 ) -> Result<Arc<Network>> {
     let lack = match profile {
-        Profile::Full if options.weakened & WEAK_NETWORK != 0 => Some(Lack::Weakened),
+        Profile::Full if options.weakened & (WEAK_NETWORK | WEAK_POLICY) != 0 => {
+            Some(Lack::Weakened)
+        }
         Profile::Full => None,
         Profile::Unprivileged | Profile::None => Some(Lack::Profile),
     };

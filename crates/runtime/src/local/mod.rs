@@ -41,5 +41,5 @@ mod storage;
 pub mod users;
 
 pub use network::NetworkOptions;
-pub use options::{Options, Wanted};
+pub use options::{Options, WEAK_POLICY, Wanted};
 pub use runtime::LocalRuntime;

@@ -43,6 +43,9 @@ impl Wanted {
     }
 }
 
+/// No network process: sandboxes have loopback only, whatever they ask for.
+pub const WEAK_POLICY: u32 = 1 << 31;
+
 /// Options of [`super::LocalRuntime`].
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -62,7 +65,7 @@ pub struct Options {
     pub ceilings: Ceilings,
     /// Whether set-id programs may raise rights inside the user namespace. Default no.
     pub allow_setuid: bool,
-    /// Layers left out, as `mayfly_init::protocol::WEAK_*`; for tests that must see an attack succeed on a
+    /// Layers left out, as `mayfly_init::protocol::WEAK_*` or [`WEAK_POLICY`]; for tests that must see an attack succeed on a
     /// weakened sandbox. The server never sets it.
     pub weakened: u32,
 }

@@ -212,6 +212,11 @@ impl Bench {
         Sandbox { bench: self, spec }
     }
 
+    /// A sandbox that an earlier runtime of this bench made.
+    pub(crate) fn adopted(&self, spec: SandboxSpec) -> Sandbox<'_> {
+        Sandbox { bench: self, spec }
+    }
+
     /// The folder of a sandbox, writable parts and logs; the pool is in the forkserver's mount namespace only.
     pub(crate) fn folder(&self, id: SandboxId) -> PathBuf {
         if rootless() {

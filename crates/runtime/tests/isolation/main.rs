@@ -10,6 +10,8 @@ mod c01_of_users;
 #[cfg(test)]
 mod c02_missing_host_parts;
 #[cfg(test)]
+mod c03_rule_load;
+#[cfg(test)]
 mod c05_doctor;
 #[cfg(test)]
 mod c06_limits;
@@ -82,6 +84,8 @@ mod f12_search;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod internet;
+#[cfg(test)]
 mod l01_processes;
 #[cfg(test)]
 mod l01_reopen;
@@ -95,6 +99,16 @@ mod l03_foreign_numbers;
 mod l05_destroy;
 #[cfg(test)]
 mod l12_full;
+#[cfg(test)]
+mod n01_metadata;
+#[cfg(test)]
+mod n02_host;
+#[cfg(test)]
+mod n05_domains;
+#[cfg(test)]
+mod n07_protocols;
+#[cfg(test)]
+mod n09_live;
 #[cfg(test)]
 mod n11_ports;
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod files;
 mod git;
 mod interpreter;
 mod listener;
+mod network;
 mod previews;
 mod process;
 mod pty;

@@ -306,3 +306,37 @@ fn attended(
 fn key(id: SandboxId) -> Key {
     *id.as_uuid().as_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn without(lack: Lack) -> Network {
+        let (options, audit) = (NetworkOptions::default(), PathBuf::new());
+        Network { options, audit, ground: Ground::Missing(lack) }
+    }
+
+    #[test]
+    fn c1_without_the_packet_filter_only_blocked_sandboxes_are_made() {
+        let network = without(Lack::Kernel("BPF sk_lookup: no such thing".to_owned()));
+        let refused = network.text(&NetworkPolicy::default()).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Unavailable);
+        for part in ["`network`", "sk_lookup"] {
+            assert!(refused.message().contains(part), "{refused}");
+        }
+        assert!(refused.hint().is_some_and(|hint| hint.contains("networkBlockAll")));
+        assert!(network.text(&NetworkPolicy::blocked()).is_ok());
+        let layer = network.layer();
+        assert_eq!((layer.state, layer.required), (LayerState::Absent, true));
+        assert!(layer.remedy.is_some());
+    }
+
+    #[test]
+    fn c1_a_profile_without_networks_says_so_and_is_whole() {
+        let network = without(Lack::Profile);
+        assert!(network.text(&NetworkPolicy::default()).is_err());
+        assert!(network.set(SandboxId::from_uuid(Uuid::nil()), &NetworkPolicy::blocked()).is_ok());
+        assert!(!network.layer().required);
+        assert!(!network.is_here());
+    }
+}

@@ -194,15 +194,15 @@ impl Shard {
 
     /// Makes the process forget a namespace, without waiting; `false` when it does not have it.
     pub(super) fn remove(self: &Arc<Self>, key: Key) -> bool {
-        let mut state = self.lock();
-        let is_ours = state.members.remove(&key).is_some();
-        if is_ours {
-            let pending = self.send(&mut state, &Request::Remove(key), None);
-            if let Some(number) = pending.number {
-                state.answers.remove(&number);
+        let pending = {
+            let mut state = self.lock();
+            if state.members.remove(&key).is_none() {
+                return false;
             }
-        }
-        is_ours
+            self.send(&mut state, &Request::Remove(key), None)
+        };
+        drop(pending);
+        true
     }
 
     /// Waits until all that was sent is done.
@@ -258,6 +258,17 @@ impl Shard {
     }
 }
 
+impl Drop for Pending {
+    /// Nobody waits for the answer any more.
+    fn drop(&mut self) {
+        let mut state = self.shard.lock();
+        // Another process counts anew.
+        if let Some(number) = self.number.filter(|_| state.round == self.round) {
+            state.answers.remove(&number);
+        }
+    }
+}
+
 impl Pending {
     /// Waits until the process does as it was told.
     pub(super) fn wait(self) -> Result<()> {
@@ -272,10 +283,10 @@ impl Pending {
         let mut state = self.shard.lock();
         loop {
             if let Some(number) = self.number
-                && let Some(Some(_)) = state.answers.get(&number)
+                && state.round == self.round
+                && let Some(Some(answer)) = state.answers.get(&number)
             {
-                let answer = state.answers.remove(&number).flatten();
-                return answer.as_ref().map_or_else(|| Err(silent()), verdict);
+                return verdict(answer);
             }
             // The new process was told everything that is noted, this included.
             if state.round != self.round && state.link.is_some() {
@@ -283,9 +294,6 @@ impl Pending {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || state.is_over {
-                if let Some(number) = self.number {
-                    state.answers.remove(&number);
-                }
                 if state.round == self.round {
                     give_up(&mut state);
                 }
