@@ -4,6 +4,8 @@
 //! process's own streams, and each call is enclosed in marks that no program knows beforehand (`scan.rs`). All
 //! of it is hostile: the server waits, reads and keeps within bounds, and kills what does not follow.
 
+#[cfg(test)]
+mod driver_tests;
 mod run;
 mod scan;
 
