@@ -4,8 +4,6 @@
 //! process's own streams, and each call is enclosed in marks that no program knows beforehand (`scan.rs`). All
 //! of it is hostile: the server waits, reads and keeps within bounds, and kills what does not follow.
 
-#[cfg(test)]
-mod driver_tests;
 mod run;
 mod scan;
 
@@ -148,7 +146,7 @@ impl Contexts<'_> {
         if id != DEFAULT && self.find(&id).await?.is_none() {
             return Err(missing(&id));
         }
-        let deadline = Instant::now() + request.timeout;
+        let deadline = within(request.timeout);
         let turn = self.0.live.turns.of(&id);
         // One handle is the map's, one is this call's.
         if Arc::strong_count(&turn) > MOST_WAITING + 2 {
@@ -268,6 +266,11 @@ fn contexts(processes: &[Process]) -> Vec<Context> {
         all.push(Context { id, cwd, language, active, created_at: Timestamp(created), number });
     }
     all
+}
+
+/// The moment so long from now, on the clock that waits go by.
+fn within(time: Duration) -> Instant {
+    tokio::time::sleep(time).deadline()
 }
 
 fn missing(id: &str) -> Error {

@@ -36,7 +36,7 @@ fn terminal(id: &str, lazy: bool) -> NewTerminal {
 
 async fn run(reach: &Reach, code: &str, context: Option<&str>) -> Vec<CodeEvent> {
     let context = context.map(str::to_owned);
-    let timeout = Duration::from_secs(60);
+    let timeout = Duration::from_mins(1);
     let request = CodeRequest { code: code.to_owned(), context, envs: [].into(), timeout };
     let mut run = reach.contexts().turn(request).await.unwrap().run().await.unwrap();
     let mut events = Vec::new();
