@@ -11,6 +11,8 @@ mod create;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
 mod profile;
 #[cfg(test)]
 mod site;
