@@ -7,6 +7,7 @@ use bytes::Bytes;
 use mayfly_core::access::{Caller, Permission};
 use mayfly_core::id::SandboxId;
 use mayfly_core::ports::files::Files;
+use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{Places, Usage};
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::sandbox::{Sandbox, State};
@@ -84,11 +85,6 @@ impl Reach {
         self.live.touch(self.house.now());
     }
 
-    /// Whether it is still started.
-    pub fn is_started(&self) -> bool {
-        self.live.record().state == State::Started
-    }
-
     /// Connects to a TCP port inside; gives the non-blocking socket.
     pub async fn connect(&self, port: u16) -> Result<OwnedFd> {
         self.house.runtime.connect(self.id(), port).await
@@ -102,6 +98,11 @@ impl Reach {
     /// TCP ports that something inside listens on, ascending.
     pub async fn ports(&self) -> Result<Vec<u16>> {
         self.house.runtime.ports(self.id()).await
+    }
+
+    /// The port of processes that stay; give it [`Reach::id`].
+    pub fn processes(&self) -> &dyn Processes {
+        self.house.runtime.processes()
     }
 
     /// The file port; give it [`Reach::id`].

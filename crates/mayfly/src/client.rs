@@ -8,7 +8,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, UPGRADE, USER_AGENT,
+};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use mayfly_core::{Error, Kind, Result};
@@ -123,6 +125,24 @@ impl Client {
         Ok(())
     }
 
+    /// Asks to change the connection's protocol; its bytes from then on.
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        protocol: &str,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>> {
+        let body = Full::default().map_err(|never| match never {}).boxed_unsync();
+        let mut request = self.request(Method::GET, path, "", 0, body)?;
+        let name = HeaderValue::from_str(protocol).map_err(|error| {
+            Error::invalid(format!("`{protocol}` names no protocol")).with_source(error)
+        })?;
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(UPGRADE, name);
+        let response = self.ask(path, request).await?;
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| cut(path, error))?;
+        Ok(TokioIo::new(upgraded))
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -131,6 +151,18 @@ impl Client {
         length: u64,
         body: Body,
     ) -> Result<Response<Incoming>> {
+        let request = self.request(method, path, kind, length, body)?;
+        self.ask(path, request).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        length: u64,
+        body: Body,
+    ) -> Result<Request<Body>> {
         let (host, prefix, key) = match &self.place {
             Place::Url { authority, prefix, key } => {
                 (authority.as_str(), prefix.as_str(), key.as_deref())
@@ -149,9 +181,12 @@ impl Client {
         if let Some(key) = key {
             request = request.header(AUTHORIZATION, format!("Bearer {key}"));
         }
-        let request = request.body(body).map_err(|error| {
+        request.body(body).map_err(|error| {
             Error::invalid(format!("cannot ask for {path}: {error}")).with_source(error)
-        })?;
+        })
+    }
+
+    async fn ask(&self, path: &str, request: Request<Body>) -> Result<Response<Incoming>> {
         let response = match &self.place {
             Place::Url { authority, .. } => {
                 let stream = self.reach(TcpStream::connect(authority.as_str())).await?;
@@ -163,7 +198,7 @@ impl Client {
             }
         };
         let response = response.map_err(|error| cut(path, error))?;
-        if response.status().is_success() {
+        if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let status = response.status();
@@ -201,7 +236,7 @@ where
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends with the connection; its failures arrive at the request.
     tokio::spawn(async move {
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
     sender.send_request(request).await
 }

@@ -7,10 +7,12 @@ mod exec;
 mod key;
 mod logs;
 mod output;
+mod port;
 mod run;
 mod sandbox;
 mod serve;
 mod shell;
+mod ssh;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,7 +77,10 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     let output = Output::new(cli.globals.json);
     let runs_a_command = matches!(
         cli.command,
-        Command::Run(_) | Command::Sandbox(sandbox::Sandbox::Exec(_) | sandbox::Sandbox::Shell(_))
+        Command::Run(_)
+            | Command::Sandbox(
+                sandbox::Sandbox::Exec(_) | sandbox::Sandbox::Shell(_) | sandbox::Sandbox::Ssh(_)
+            )
     );
     let code = dispatch(cli, &output).unwrap_or_else(|error| {
         output.error(&error);

@@ -30,6 +30,7 @@ mod serve;
 mod shape;
 mod signed;
 mod snapshots;
+mod ssh_access;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -49,6 +50,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub(crate) use app::{App, Options, Parts};
 pub(crate) use openapi::document;
 pub(crate) use preview::paths as preview_paths;
+pub(crate) use rate::Rate;
 pub(crate) use serve::{Limits, serve_tcp, serve_unix};
 
 use fault::Fault;
@@ -62,6 +64,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(keys::router())
         .merge(signed::router())
         .merge(preview::links())
+        .merge(ssh_access::router())
         .merge(toolbox_files::router())
         .merge(toolbox_upload::router())
         .merge(toolbox_download::router())

@@ -18,8 +18,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("/api/sandbox/{s}/network-settings", "network-settings"),
     ("/api/sandbox/{s}/secrets", "secrets"),
     ("/api/sandbox/{s}/telemetry/{*rest}", "telemetry"),
-    ("/api/sandbox/{s}/ssh-access", "ssh access"),
-    ("/api/sandbox/ssh-access/validate", "ssh access"),
     ("/api/sandbox/{s}/build-logs", "builds"),
     ("/api/sandbox/{s}/build-logs-url", "builds"),
     ("/api/sandbox/{s}/organization", "organization"),
