@@ -100,10 +100,13 @@ impl Asked {
     }
 }
 
-/// A size that terminals take.
+/// A size that terminals take; a visitor without a terminal of its own says 0.
 pub(super) fn window(columns: u32, rows: u32) -> Window {
-    let bounded = |value: u32| u16::try_from(value.clamp(1, 10_000)).unwrap_or(10_000);
-    Window { columns: bounded(columns), rows: bounded(rows) }
+    let bounded = |value: u32, usual: u16| match value {
+        0 => usual,
+        value => u16::try_from(value.min(10_000)).unwrap_or(usual),
+    };
+    Window { columns: bounded(columns, 80), rows: bounded(rows, 24) }
 }
 
 /// Variables that a visitor may bring along: language, looks, time, editors, and who writes commits.
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn sizes_are_brought_into_bounds() {
-        assert_eq!(window(0, 70_000), Window { columns: 1, rows: 10_000 });
+        assert_eq!(window(0, 70_000), Window { columns: 80, rows: 10_000 });
         assert_eq!(window(80, 24), Window { columns: 80, rows: 24 });
     }
 }
