@@ -80,11 +80,11 @@ impl Supervisor {
     }
 
     pub(crate) fn read_client(&mut self, key: u64) {
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let buffer = std::mem::take(&mut self.buffer);
         // Bounded per event; the queue tells again while more is there.
         for _ in 0..TURN {
             let Some(client) = self.clients.get(&key) else { break };
-            match sys::receive(client.socket.as_fd(), &mut buffer) {
+            match sys::receive(client.socket.as_fd(), buffer) {
                 Ok((length, _)) if length > 0 => self.packet(key, &buffer[..length]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 _ => {
@@ -139,7 +139,11 @@ impl Supervisor {
             key,
             &Writer::new(init::FAILED).u8(stage as u8).u32(errno.cast_unsigned()).finish(),
         );
-        self.clients.remove(&key);
+        if let Some(Client { state: ClientState::Following(follow), .. }) =
+            self.clients.remove(&key)
+        {
+            self.unfollow(key, follow.number);
+        }
     }
 
     pub(crate) fn packet(&mut self, key: u64, packet: &[u8]) {
@@ -205,9 +209,9 @@ impl Supervisor {
         }
         let (kind, body) = (*kind, std::mem::take(body));
         if kind == init::RUN {
-            self.start_run(key, &body)
+            self.start_run(key, &body);
         } else {
-            self.ask_whole(key, kind, &body)
+            self.ask_whole(key, kind, &body);
         }
     }
 
@@ -217,7 +221,7 @@ impl Supervisor {
         if self.leaving {
             return self.refuse(key, Stage::Busy, 3);
         }
-        let started = match command::start(&run, &self.inside.null, &mut self.stack) {
+        let started = match command::start(&run, &self.inside.null, self.stack) {
             Ok(started) => started,
             Err((stage, errno)) => return self.refuse(key, stage, errno),
         };

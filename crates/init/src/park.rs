@@ -14,9 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::failure::{Failure, Fault, path};
 use crate::mounts;
 use crate::numbers;
-use crate::protocol::{
-    Create, Hello, MAX_PACKET, Prepare, Reader, WEAK_NETWORK, WEAK_RLIMITS, kept,
-};
+use crate::protocol::{Create, Hello, Prepare, Reader, WEAK_NETWORK, WEAK_RLIMITS, kept};
 use crate::rights;
 use crate::stage::set_umask;
 use crate::sys;
@@ -35,8 +33,8 @@ pub(crate) fn park(
         let _ = sys::set_signal(signal, false);
     }
     let prepared = enter(hello, prepare);
-    let mut buffer = vec![0_u8; MAX_PACKET];
-    let Ok((length, mut descriptors)) = sys::receive(channel.as_fd(), &mut buffer) else {
+    let room = sys::room();
+    let Ok((length, mut descriptors)) = sys::receive(channel.as_fd(), room.packet) else {
         sys::exit(1)
     };
     if length == 0 || descriptors.len() != 2 {
@@ -46,8 +44,7 @@ pub(crate) fn park(
     let (Some(status), Some(listener)) = (descriptors.pop(), descriptors.pop()) else {
         sys::exit(1)
     };
-    let request = Create::decode(&mut Reader::new(&buffer[1..length]));
-    drop(buffer);
+    let request = Create::decode(&mut Reader::new(&room.packet[1..length]));
     let built = prepared.and_then(|()| {
         let create =
             request.ok_or_else(|| io::ErrorKind::InvalidData.into()).fault("create request")?;
@@ -65,7 +62,7 @@ pub(crate) fn park(
                 sys::exit(1);
             }
             drop(status);
-            crate::supervisor::run(listener, inside, create.log_bytes)
+            crate::supervisor::run(listener, inside, create.log_bytes, room)
         }
         Err(failure) => {
             let _ = sys::send(status.as_fd(), &[&failure.encode(0)], &[]);

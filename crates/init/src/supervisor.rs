@@ -16,15 +16,12 @@ use crate::clients::Client;
 use crate::log;
 use crate::numbers;
 use crate::park::Inside;
-use crate::protocol::MAX_PACKET;
 use crate::running::Command;
 use crate::stay::Stay;
 use crate::sys::{self, READABLE, Watch};
 
 /// Pieces of output taken from one command before others get their turn.
 pub(crate) const TURN: usize = 8;
-/// Stack of a child until it becomes its program, in units of 16 bytes.
-const CHILD_STACK: usize = 4096;
 
 const LISTENER: u64 = 0;
 const CHILDREN: u64 = 1;
@@ -50,14 +47,19 @@ pub(crate) struct Supervisor {
     pub(crate) next_client: u64,
     pub(crate) commands: Vec<Option<Command>>,
     /// Where children begin; one at a time.
-    pub(crate) stack: Vec<u128>,
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) stack: &'static mut [u128],
+    pub(crate) buffer: &'static mut [u8],
     pub(crate) dirty: bool,
     pub(crate) leaving: bool,
 }
 
 /// Serves until the sandbox is told to end and its last process is gone. Never returns.
-pub(crate) fn run(listener: OwnedFd, mut inside: Inside, log_bytes: u64) -> ! {
+pub(crate) fn run(
+    listener: OwnedFd,
+    mut inside: Inside,
+    log_bytes: u64,
+    sys::Room { packet, stack }: sys::Room,
+) -> ! {
     let _ = sys::block_signals(&[numbers::SIGCHLD]);
     let (Ok(queue), Ok(children)) = (sys::event_queue(), sys::child_signals()) else {
         sys::exit(1)
@@ -80,8 +82,8 @@ pub(crate) fn run(listener: OwnedFd, mut inside: Inside, log_bytes: u64) -> ! {
         clients: BTreeMap::new(),
         next_client: 0,
         commands: Vec::new(),
-        stack: vec![0; CHILD_STACK],
-        buffer: vec![0; MAX_PACKET],
+        stack,
+        buffer: packet,
         dirty: false,
         leaving: false,
     };

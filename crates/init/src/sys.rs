@@ -22,7 +22,9 @@ pub(crate) use crate::calls::{
     Event, PipeEnd, READABLE, WRITABLE, Watch, close_from, close_range, exit, join, kill, listen,
     place, place_number, prctl, stream_socket, unshare, word,
 };
-pub(crate) use channel::{accept, event_queue, receive, send, socket_pair, wait, watch};
+pub(crate) use channel::{
+    Room, accept, event_queue, receive, room, send, socket_pair, wait, watch,
+};
 pub(crate) use mounts::{
     detach, device, idmap, mount, move_mount, open_tree, pivot_here, set_hostname,
 };

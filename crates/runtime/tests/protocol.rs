@@ -3,6 +3,8 @@
 
 #[cfg(test)]
 mod tests {
+    use mayfly_init::protocol::kept::{HEAD, Head};
+    use mayfly_init::protocol::stay::{Data, MAX_COMMAND, Queue, Start, Write};
     use mayfly_init::protocol::{
         Create, Hello, MAX_PACKET, Overlay, Prepare, Reader, Run, Stage, Writer,
     };
@@ -63,6 +65,13 @@ mod tests {
         let _ = Hello::decode(&mut Reader::new(bytes));
         let _ = Prepare::decode(&mut Reader::new(bytes));
         let _ = Create::decode(&mut Reader::new(bytes));
+        let _ = (Start::decode(bytes), Queue::decode(bytes), Write::decode(bytes));
+        if let Some(data) = Data::decode(&mut Reader::new(bytes)) {
+            assert!(data.length() <= bytes.len() as u64);
+        }
+        if let Some(head) = bytes.first_chunk::<HEAD>().and_then(Head::decode) {
+            assert!(head.begin <= head.end && head.end - head.begin <= head.size);
+        }
         let mut reader = Reader::new(bytes);
         let _ = (reader.u8().and_then(Stage::from_u8), reader.u32(), reader.u64());
         let _ = (reader.bytes(), reader.list());
@@ -107,6 +116,41 @@ mod tests {
             let body = &whole[1..];
             prop_assert_eq!(Create::decode(&mut Reader::new(body)), Some(create));
             prop_assert_eq!(Create::decode(&mut Reader::new(&body[..cut.index(body.len())])), None);
+        }
+
+        #[test]
+        fn a_start_comes_back_and_no_cut_of_it_is_taken(
+            run in runs(),
+            others in lists(),
+            login in any::<bool>(),
+            kind in any::<u8>(),
+            window in any::<(u16, u16)>(),
+            note in bytes(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let (columns, rows) = window;
+            let start = Start { run, others, login, kind, columns, rows, note };
+            let whole = start.encode();
+            prop_assert_eq!(Start::decode(&whole), Some(start));
+            prop_assert_eq!(Start::decode(&whole[..cut.index(whole.len())]), None);
+        }
+
+        #[test]
+        fn commands_and_input_come_back_and_no_cut_of_them_is_taken(
+            (shell, started_at) in any::<(u64, u64)>(),
+            text in vec(1..=u8::MAX, 0..100),
+            note in bytes(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            prop_assert!(text.len() <= MAX_COMMAND);
+            let queue = Queue { shell, started_at, command: text.clone(), note };
+            let whole = queue.encode();
+            prop_assert_eq!(Queue::decode(&whole), Some(queue));
+            prop_assert_eq!(Queue::decode(&whole[..cut.index(whole.len())]), None);
+            let write = Write { number: shell, bytes: text };
+            let whole = write.encode();
+            prop_assert_eq!(Write::decode(&whole), Some(write));
+            prop_assert_eq!(Write::decode(&whole[..cut.index(whole.len())]), None);
         }
 
         #[test]

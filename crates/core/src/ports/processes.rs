@@ -31,17 +31,20 @@ pub trait Processes: Send + Sync + std::fmt::Debug {
     -> Result<Box<dyn Follower>>;
 
     /// Gives it input; empty = end of input (of a terminal: the end-of-file character is the caller's to write).
-    /// For a queued command the input is that of its shell while it runs. Waits while the process does not read,
+    /// For a queued command the input is that of its shell while it runs, and its end is that of the shell's, for
+    /// later commands, too. Waits while the process does not read,
     /// within a bound. [`crate::Kind::Gone`] after its end, [`crate::Kind::Conflict`] before its turn.
     async fn write(&self, sandbox: SandboxId, number: u64, input: Bytes) -> Result<()>;
 
     /// Changes the size of its terminal. [`crate::Kind::Gone`] after its end.
     async fn resize(&self, sandbox: SandboxId, number: u64, window: Window) -> Result<()>;
 
-    /// Sends a signal to the process group in its foreground (terminal) or to the process. Ended = success.
+    /// Sends a signal to the process group in its foreground (terminal), to the process, or, for a queued command
+    /// that runs, to the children of its shell. Ended = success.
     async fn signal(&self, sandbox: SandboxId, number: u64, signal: i32) -> Result<()>;
 
-    /// Kills it and everything that descends from it, and waits for its end. Ended = success.
+    /// Kills it and everything that descends from it, and waits for its end. Ended = success. A queued command
+    /// that waits is taken out of the queue; one that runs is killed with its shell.
     async fn kill(&self, sandbox: SandboxId, number: u64) -> Result<()>;
 
     /// Forgets an ended one with its output. Unknown = success, running = [`crate::Kind::Conflict`].

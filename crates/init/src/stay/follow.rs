@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
-use super::entry::PATIENCE;
+use super::entry::{Entry, PATIENCE};
 use crate::clients::{Client, ClientState};
 use crate::protocol::stay::{DATA, DATA_HEAD, DONE, MAX_FOLLOWERS, RUN_HEAD};
 use crate::protocol::{MAX_PACKET, Stage, Writer};
@@ -78,13 +78,12 @@ impl Supervisor {
             let Some(&(max, wait)) = follow.asked.front() else { break };
             let Some(entry) = self.stay.entries.get(&follow.number) else { break };
             let head = entry.ring.head();
-            if wait && follow.asked.len() == 1 && follow.at >= head.end && entry.exit.is_none() {
+            let wait = wait && follow.asked.iter().all(|(_, wait)| *wait);
+            if wait && follow.at >= head.end && entry.exit.is_none() {
                 break;
             }
-            let from = follow.at.max(head.begin);
-            let runs = entry.ring.read(from, max.min(MAX_PACKET - DATA_HEAD - RUN_HEAD));
-            let (packet, next) = packet(from, &runs, head.end, entry.exit);
-            match sys::send(socket.as_fd(), &[&packet], &[]) {
+            let next = fill(&mut self.stay.packet, entry, follow.at.max(head.begin), max);
+            match sys::send(socket.as_fd(), &[&self.stay.packet], &[]) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     return self.watch_client(key, true);
                 }
@@ -203,27 +202,33 @@ impl Supervisor {
     }
 }
 
-/// As many runs as fit one packet, and the offset behind them.
-fn packet(from: u64, runs: &[(bool, Vec<u8>)], end: u64, exit: Option<i32>) -> (Vec<u8>, u64) {
-    let mut packet = Vec::with_capacity(MAX_PACKET);
+/// Fills a packet with as much output from an offset on as it can hold; the offset behind it.
+fn fill(packet: &mut Vec<u8>, entry: &Entry, from: u64, max: usize) -> u64 {
+    packet.clear();
     packet.push(DATA);
     packet.extend_from_slice(&from.to_le_bytes());
     packet.extend_from_slice(&[0; 5]);
+    let max = max.min(MAX_PACKET - DATA_HEAD - RUN_HEAD);
     let mut next = from;
-    for (error, bytes) in runs {
-        let room = MAX_PACKET.saturating_sub(packet.len() + RUN_HEAD);
-        let bytes = &bytes[..bytes.len().min(room)];
-        if bytes.is_empty() {
-            break;
+    if entry.ring.is_plain() {
+        let length = entry.ring.read_plain(from, max, packet);
+        next += length as u64;
+    } else {
+        for (error, bytes) in entry.ring.read(from, max) {
+            let room = MAX_PACKET.saturating_sub(packet.len() + RUN_HEAD);
+            let bytes = &bytes[..bytes.len().min(room)];
+            if bytes.is_empty() {
+                break;
+            }
+            packet.push(u8::from(error));
+            packet.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(0).to_le_bytes());
+            packet.extend_from_slice(bytes);
+            next += bytes.len() as u64;
         }
-        packet.push(u8::from(*error));
-        packet.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(0).to_le_bytes());
-        packet.extend_from_slice(bytes);
-        next += bytes.len() as u64;
     }
-    if let (Some(code), true) = (exit, next >= end) {
+    if let (Some(code), true) = (entry.exit, next >= entry.ring.head().end) {
         packet[9] = 1;
         packet[10..14].copy_from_slice(&code.to_le_bytes());
     }
-    (packet, next)
+    next
 }

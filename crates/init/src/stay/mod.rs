@@ -35,6 +35,8 @@ pub(crate) struct Stay {
     pub(crate) kept: BTreeMap<u64, u64>,
     /// Taken while output is moved; made at first use.
     pub(crate) piece: Vec<u8>,
+    /// The last packet to a follower, whose place the next takes.
+    pub(crate) packet: Vec<u8>,
     pub(crate) begin: Instant,
     /// Processes whose output waits for a follower.
     pub(crate) paused: usize,
@@ -47,6 +49,7 @@ impl Stay {
             entries: BTreeMap::new(),
             kept,
             piece: Vec::new(),
+            packet: Vec::new(),
             begin: Instant::now(),
             paused: 0,
         }

@@ -185,6 +185,7 @@ impl Supervisor {
             self.finish(command, code, false);
         }
         self.finish(number, code, false);
+        self.retry_writers(slot);
         self.clear_slot(slot);
     }
 

@@ -29,6 +29,12 @@ pub(crate) fn name(number: u64) -> CString {
     CString::new(format!("{PREFIX}{number}")).unwrap_or_default()
 }
 
+/// Takes all out of the file of a number; whether there was one.
+pub(crate) fn empty(folder: &OwnedFd, number: u64) -> bool {
+    const WRITE_TRUNCATE: usize = 0o1001;
+    sys::open_at(folder.as_fd(), &name(number), WRITE_TRUNCATE).is_ok()
+}
+
 impl Ring {
     /// Makes the file, with its head and note.
     pub(crate) fn new(
@@ -140,6 +146,31 @@ impl Ring {
         span[..8].copy_from_slice(&begin.to_le_bytes());
         span[8..].copy_from_slice(&end.to_le_bytes());
         let _ = self.file.write_all_at(&span, SPAN_AT);
+    }
+
+    /// Whether all output is of one stream.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.marked
+    }
+
+    /// Appends one run of output to a packet, where all is of one stream; its length.
+    pub(crate) fn read_plain(&self, from: u64, max: usize, packet: &mut Vec<u8>) -> usize {
+        let length = self.head.end.saturating_sub(from).min(max as u64);
+        let begin = packet.len();
+        if length == 0 {
+            return 0;
+        }
+        packet.push(0);
+        packet.extend_from_slice(&u32::try_from(length).unwrap_or(0).to_le_bytes());
+        for (place, length) in self.head.parts(from, length) {
+            let start = packet.len();
+            packet.resize(start + usize::try_from(length).unwrap_or(0), 0);
+            if self.file.read_exact_at(&mut packet[start..], DATA + place).is_err() {
+                packet.truncate(begin);
+                return 0;
+            }
+        }
+        usize::try_from(length).unwrap_or(0)
     }
 
     /// Output from an offset on, at most `max` bytes.

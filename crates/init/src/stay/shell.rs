@@ -216,6 +216,7 @@ impl Supervisor {
         self.finish(number, code, true);
         self.drop_input(slot);
         self.advance(slot);
+        self.retry_writers(slot);
     }
 
     /// The head of a new file.

@@ -100,7 +100,7 @@ impl Supervisor {
             shell: ends.shell.as_ref().map(|(_, [script, status])| (script, status)),
             terminal,
         };
-        let pid = command::spawn(&program, &streams, &mut self.stack).inspect_err(|_| {
+        let pid = command::spawn(&program, &streams, self.stack).inspect_err(|_| {
             let _ = sys::unlink_at(self.inside.logs.as_fd(), &ring::name(number));
         })?;
         self.next_log += 1;

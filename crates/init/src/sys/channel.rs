@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Result, number, owned, plain, raw, word};
 use crate::calls::{Event, Watch};
 use crate::numbers::{
     ACCEPT4, EPOLL_CREATE1, EPOLL_CTL, EPOLL_PWAIT, RECVMSG, SENDMSG, SOCKETPAIR,
 };
+use crate::protocol::MAX_PACKET;
 
 /// A connected pair of packet sockets.
 pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -100,6 +102,31 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usiz
         return Err(io::Error::from(io::ErrorKind::InvalidData));
     }
     Ok((length, descriptors))
+}
+
+/// What process 1 receives packets into, and the stack that its children begin on. Pages of them take memory
+/// only once they are used, which those of the heap do not promise.
+pub(crate) struct Room {
+    pub(crate) packet: &'static mut [u8],
+    pub(crate) stack: &'static mut [u128],
+}
+
+/// The one room of this process; empty when it was taken before.
+pub(crate) fn room() -> Room {
+    /// Stack of a child until it becomes its program, in units of 16 bytes.
+    const STACK: usize = 4096;
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    static mut PACKET: [u8; MAX_PACKET] = [0; MAX_PACKET];
+    static mut CHILD: [u128; STACK] = [0; STACK];
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Room { packet: &mut [], stack: &mut [] };
+    }
+    let (packet, stack) = (&raw mut PACKET, &raw mut CHILD);
+    // SAFETY: nobody else has it, now or later: it is given out once.
+    let packet = unsafe { &mut *packet };
+    // SAFETY: as above.
+    let stack = unsafe { &mut *stack };
+    Room { packet, stack }
 }
 
 /// An event queue.

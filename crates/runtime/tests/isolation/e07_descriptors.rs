@@ -2,7 +2,10 @@
 
 use std::fs;
 
+use mayfly_core::process::Wiring;
+
 use crate::harness::{Bench, OPEN, Sandbox};
+use crate::staying::{Staying, TERMINAL};
 
 const ATTEMPT: &str = "
 attempt('list', lambda: 'OK' if os.listdir('/proc/1/fd') else 'empty')
@@ -55,6 +58,32 @@ fn e07_only_standard_descriptors_and_the_control_channel() {
         let known = ["/null", "socket:[", "anon_inode:", "pipe:[", "/logs", "memory:", "/memfd:"];
         assert!(known.iter().any(|known| link.contains(known)), "{link}");
         assert!(!link.contains("pool.btrfs") && !link.contains("/run/"), "{link}");
+    }
+}
+
+#[test]
+fn e07_what_stays_has_its_streams_only() {
+    let Some(bench) = Bench::open("E7") else { return };
+    let sandbox = bench.sandbox();
+    let staying = Staying { bench: &bench, id: sandbox.id() };
+    let list = "import os; print(sorted(map(int, os.listdir('/proc/self/fd'))))";
+    let argv = ["/usr/bin/python3", "-I", "-c", list];
+    for wiring in [Wiring::Pipes, TERMINAL] {
+        let said = staying.whole(staying.start(&argv, wiring)).text();
+        assert_eq!(said.trim_end(), "[0, 1, 2, 3]", "{wiring:?}");
+    }
+    for shell in [&[][..], &["/bin/sh"][..]] {
+        let shell = staying.start(shell, Wiring::Shell);
+        let command = format!("/usr/bin/python3 -I -c \"{list}\" & wait");
+        for _ in 0..2 {
+            let said = staying.whole(staying.queue(shell, &command)).text();
+            assert_eq!(said, "[0, 1, 2, 3]\n");
+        }
+        // Its own script and status are its own; nothing else of process 1 is there.
+        let links = staying.whole(staying.queue(shell, "ls -l /proc/$$/fd")).text();
+        for link in links.lines().filter_map(|line| line.split(" -> ").nth(1)) {
+            assert!(link.starts_with("pipe:["), "{links}");
+        }
     }
 }
 

@@ -42,7 +42,11 @@ mod e12_sockets;
 #[cfg(test)]
 mod e13_host_sockets;
 #[cfg(test)]
+mod e14_terminals;
+#[cfg(test)]
 mod e15_hostile_inside;
+#[cfg(test)]
+mod e15_hostile_shells;
 #[cfg(test)]
 mod e16_other_conventions;
 #[cfg(test)]
@@ -78,6 +82,8 @@ mod f12_search;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod l01_processes;
+#[cfg(test)]
 mod l01_reopen;
 #[cfg(test)]
 mod l02_cycles;
@@ -111,12 +117,18 @@ mod r04_shared_counters;
 #[cfg(test)]
 mod r05_output;
 #[cfg(test)]
+mod r05_streams;
+#[cfg(test)]
 mod r06_cpu;
 #[cfg(test)]
 mod r07_orphans;
+#[cfg(test)]
+mod r07_sessions;
 #[cfg(test)]
 mod r08_stubborn;
 #[cfg(test)]
 mod r09_small_files;
 #[cfg(test)]
 mod r10_many;
+#[cfg(test)]
+mod staying;

@@ -17,6 +17,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// After this long it is looked whether the sandbox can answer at all.
 const MOMENT: Duration = Duration::from_millis(200);
 
+/// No space left, and quota used up.
+const FULL: [i32; 2] = [28, 122];
+
 /// What is asked, for what an answer must be like and what a refusal means.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Verb<'a> {
@@ -141,6 +144,14 @@ pub(super) fn refused(verb: Verb<'_>, stage: Option<Stage>, errno: i32) -> Error
             Error::invalid(format!("process {number} is not a shell that takes commands"))
         }
         (Some(Stage::Unfit), _) => Error::invalid(format!("process {number} has no terminal")),
+        (Some(Stage::Busy), _) if FULL.contains(&errno) => {
+            Error::new(Kind::Limit, "the disk of the sandbox is full, so no output could be kept")
+                .with_hint("delete files in the sandbox, or give it more disk")
+        }
+        (Some(Stage::Busy), Verb::Of(_)) => {
+            Error::new(Kind::Limit, format!("process {number} has as many readers as it may"))
+                .with_hint("close some of them")
+        }
         (Some(Stage::Busy), Verb::Queue(_)) => {
             Error::new(Kind::Limit, format!("shell {number} has as many commands as it may"))
                 .with_hint("wait for some to end")

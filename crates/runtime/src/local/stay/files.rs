@@ -10,7 +10,7 @@ use mayfly_core::process::{Process, Window, Wiring};
 use mayfly_core::time::Timestamp;
 use mayfly_core::{Error, Kind, Result};
 use mayfly_init::protocol::kept::{self, Head, MAX_KEPT, PREFIX};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::fs::{Dir, Mode, OFlags};
 
 use super::Which;
 use super::ask::missing;
@@ -126,14 +126,11 @@ pub(in crate::local) fn end_all(folder: &OwnedFd) {
     }
 }
 
-/// Deletes the file of a process of a sandbox that does not run.
+/// Forgets a process of a sandbox that does not run: its file is left empty, so that its number is not given
+/// again, and goes when there are too many.
 pub(super) fn remove(host: &Host, which: Which) -> Result<()> {
     let folder = host.ground.storage.logs(which.sandbox)?;
-    let name = format!("{PREFIX}{}", which.number);
-    match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-        Err(error) => {
-            Err(Error::internal("kept output could not be deleted", io::Error::from(error)))
-        }
-    }
+    let Ok(kept) = Kept::open_in(&folder, which.number, OFlags::RDWR) else { return Ok(()) };
+    let emptied = kept.file.set_len(0);
+    emptied.map_err(|error| Error::internal("kept output could not be deleted", error))
 }

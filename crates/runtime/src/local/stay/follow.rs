@@ -23,6 +23,8 @@ use crate::local::live::Live;
 const CHUNK: usize = 256 << 10;
 /// Questions that may be unanswered before no more is asked.
 const MAX_ASKED: u32 = 4;
+/// Questions that wait for output, at most.
+const AHEAD: u32 = 2;
 /// Connections lost in a row before it is told.
 const MAX_LOST: u32 = 3;
 
@@ -124,12 +126,15 @@ impl Reader {
     async fn fetch(&mut self, max: usize, wait: bool) -> Result<bool> {
         match &mut self.source {
             Source::Init(line) => {
-                if line.asked == 0 || (!wait && line.asked < MAX_ASKED) {
+                // Beside the question that is answered next stands another, so that init need not wait for it.
+                let limit = if wait { AHEAD } else { line.asked.saturating_add(1).min(MAX_ASKED) };
+                while line.asked < limit {
                     let max = u32::try_from(max).unwrap_or(u32::MAX);
                     let packet = Writer::new(READ).u32(max).u8(wait.into()).finish();
-                    if line.sender.send(&packet).await.is_ok() {
-                        line.asked += 1;
+                    if line.sender.send(&packet).await.is_err() {
+                        break;
                     }
+                    line.asked += 1;
                 }
                 let packet = line.connection.receive().await.unwrap_or_default();
                 if packet.is_empty() {

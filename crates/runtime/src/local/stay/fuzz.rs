@@ -16,7 +16,8 @@ pub(in crate::local) fn stay_data(bytes: &[u8]) {
     let mut at = 7;
     for packet in packets.chunks(usize::from(*size).max(1)) {
         let Some(any) = got.take(packet) else { return };
-        while any {
+        let mut more = any;
+        while more {
             let output = got.give(usize::from(*max));
             assert!(output.from >= at, "output goes back");
             let length: usize = output.pieces.iter().map(|piece| piece.bytes.len()).sum();
@@ -30,9 +31,7 @@ pub(in crate::local) fn stay_data(bytes: &[u8]) {
                 assert_eq!((again.exit_code, again.pieces.len()), (Some(code), 0));
                 return;
             }
-            if length == 0 {
-                break;
-            }
+            more = length > 0;
         }
     }
 }
@@ -66,7 +65,7 @@ pub(in crate::local) fn stay_head(bytes: &[u8]) {
     }
     let stage = bytes.first().copied().and_then(Stage::from_u8);
     for verb in [Verb::Start { cwd: None }, Verb::Queue(1), Verb::Of(1)] {
-        let error = refused(verb, stage, i32::from(bytes.len() as u8));
+        let error = refused(verb, stage, i32::from(bytes.last().copied().unwrap_or(0)));
         let typed = [
             Kind::NotFound,
             Kind::Gone,

@@ -15,7 +15,7 @@ use mayfly_core::process::{Process, ShellCommand, StartRequest, Stream, Wiring};
 use mayfly_core::{Code, Kind};
 
 /// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs the whole suite in a running sandbox; leaves nothing running behind when it passes.
 ///

@@ -144,7 +144,16 @@ async fn kill(host: &Host<'_>, shell: u64) {
     host.kill(shell).await;
     assert_eq!(host.whole(running).await.code, Some(137));
     assert_eq!(host.seen(shell).await.and_then(|seen| seen.exit_code), Some(137));
-    let look = host.start(&["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"], Wiring::Pipes);
-    let seen = host.whole(look.await).await.text();
-    assert!(!seen.contains("sleep 60"), "grandchildren in sessions of their own die, too: {seen}");
+    // They are killed with it; the kernel may take a moment longer to clear them away.
+    let mut tries = 0;
+    loop {
+        let look = ["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"];
+        let seen = host.whole(host.start(&look, Wiring::Pipes).await).await.text();
+        if !seen.contains("sleep 60") {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 100, "grandchildren in sessions of their own die, too: {seen}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }
