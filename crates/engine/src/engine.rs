@@ -125,6 +125,11 @@ impl Engine {
         self.house.visible(id).is_ok_and(|live| live.record().public)
     }
 
+    /// Whether it is started.
+    pub fn is_started(&self, id: SandboxId) -> bool {
+        self.house.visible(id).is_ok_and(|live| live.record().state == State::Started)
+    }
+
     /// Whose it is.
     pub fn owner(&self, id: SandboxId) -> Result<OrganizationId> {
         self.house.visible(id).map(|live| live.record().organization)

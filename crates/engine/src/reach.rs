@@ -8,6 +8,7 @@ use bytes::Bytes;
 use mayfly_core::access::{Caller, Permission};
 use mayfly_core::id::SandboxId;
 use mayfly_core::ports::files::Files;
+use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{Places, Usage};
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::sandbox::{Sandbox, State};
@@ -106,11 +107,6 @@ impl Reach {
         self.live.touch(self.house.now());
     }
 
-    /// Whether it is still started.
-    pub fn is_started(&self) -> bool {
-        self.live.record().state == State::Started
-    }
-
     /// Connects to a TCP port inside; gives the non-blocking socket.
     pub async fn connect(&self, port: u16) -> Result<OwnedFd> {
         self.house.runtime.connect(self.id(), port).await
@@ -124,6 +120,11 @@ impl Reach {
     /// TCP ports that something inside listens on, ascending.
     pub async fn ports(&self) -> Result<Vec<u16>> {
         self.house.runtime.ports(self.id()).await
+    }
+
+    /// The port of processes that stay; give it [`Reach::id`].
+    pub fn processes(&self) -> &dyn Processes {
+        self.house.runtime.processes()
     }
 
     /// The file port; give it [`Reach::id`].

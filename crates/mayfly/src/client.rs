@@ -10,7 +10,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, UPGRADE, USER_AGENT,
+};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
@@ -133,6 +135,19 @@ impl Client {
         Ok(())
     }
 
+    /// Asks to change the connection's protocol; its bytes from then on.
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        protocol: &str,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>> {
+        let body = Full::default().map_err(|never| match never {}).boxed_unsync();
+        let request = self.head(Method::GET, path).header(CONNECTION, "upgrade");
+        let response = self.ask(path, request.header(UPGRADE, protocol), body).await?;
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| cut(path, error))?;
+        Ok(TokioIo::new(upgraded))
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -145,16 +160,7 @@ impl Client {
         if length > 0 {
             request = request.header(CONTENT_TYPE, kind);
         }
-        let request = request.body(body).map_err(|error| {
-            Error::invalid(format!("cannot ask for {path}: {error}")).with_source(error)
-        })?;
-        let response =
-            exchange(self.stream().await?, request).await.map_err(|error| cut(path, error))?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let status = response.status();
-        Err(refusal(status, &whole(response).await?))
+        self.ask(path, request, body).await
     }
 
     /// A request to this path with what every request carries.
@@ -174,6 +180,19 @@ impl Client {
             Some(key) => request.header(AUTHORIZATION, format!("Bearer {key}")),
             None => request,
         }
+    }
+
+    async fn ask(&self, path: &str, request: Builder, body: Body) -> Result<Response<Incoming>> {
+        let request = request.body(body).map_err(|error| {
+            Error::invalid(format!("cannot ask for {path}: {error}")).with_source(error)
+        })?;
+        let response =
+            exchange(self.stream().await?, request).await.map_err(|error| cut(path, error))?;
+        if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        let status = response.status();
+        Err(refusal(status, &whole(response).await?))
     }
 
     async fn stream(&self) -> Result<Box<dyn Stream>> {
@@ -218,7 +237,7 @@ async fn exchange(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends with the connection; its failures arrive at the request.
     tokio::spawn(async move {
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
     sender.send_request(request).await
 }

@@ -30,6 +30,8 @@ const EXCEPTIONS: [&str; 3] = ["MAYFLY_URL", "MAYFLY_API_KEY", "MAYFLY_MASTER_KE
 pub(crate) struct Config {
     /// The HTTP listener.
     pub(crate) server: Server,
+    /// The SSH gateway.
+    pub(crate) ssh: Ssh,
     /// Where state lives.
     pub(crate) storage: Storage,
     /// How sandboxes are confined.
@@ -70,6 +72,14 @@ pub(crate) struct Server {
     pub(crate) max_body_bytes: u64,
     /// Time for requests under way at the end.
     pub(crate) drain_seconds: u64,
+}
+
+/// `[ssh]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ssh {
+    /// Empty = port 2222 beside `server.listen`.
+    pub(crate) listen: Neighbour,
 }
 
 /// Address of a listener beside the main one.

@@ -11,6 +11,7 @@ pub mod fuzz;
 mod http;
 mod lock;
 mod splice;
+mod ssh;
 mod telemetry;
 mod wiring;
 

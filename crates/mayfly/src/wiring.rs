@@ -26,11 +26,14 @@ use tokio::task::JoinSet;
 use crate::config::{Config, Neighbour, NetworkDefault, ProfileChoice};
 use crate::http::{self, App, Limits};
 use crate::lock::DataLock;
+use crate::ssh::{self, Gateway};
 use crate::telemetry;
 use clock::{HostClock, HostEntropy};
 
 /// A background server leaves after this long without a request and without a running sandbox.
 const IDLE: Duration = Duration::from_mins(10);
+/// Port of the SSH gateway where the settings name none.
+const SSH_PORT: u16 = 2222;
 /// How often that is looked at.
 const IDLE_LOOK: Duration = Duration::from_secs(15);
 
@@ -55,7 +58,9 @@ pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
     let lock = DataLock::take(&config, options.background).await?;
     let listener = if options.background { None } else { Some(bind(&config).await?) };
     let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-    let previews = beside(&config, config.server.preview_listen, address).await?;
+    let previews = beside(&config, config.server.preview_listen, address, None).await?;
+    let gate = beside(&config, config.ssh.listen, address, Some(SSH_PORT)).await?;
+    let ssh_port = gate.as_ref().and_then(|gate| gate.local_addr().ok()).map(|gate| gate.port());
     let engine_parts = open(&config).await?;
     let Opened { engine, store, clock, entropy, master } = engine_parts;
     first_key(&config, &engine).await?;
@@ -66,10 +71,14 @@ pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
     let app = App::new(http::Parts {
         engine: engine.clone(),
         store: Arc::clone(&store),
-        clock,
+        clock: Arc::clone(&clock),
         entropy,
         master,
-        options: http::Options { proxy_domain, ..http_options(&config, options, &listen) },
+        options: http::Options {
+            proxy_domain,
+            ssh_port,
+            ..http_options(&config, options, &listen)
+        },
     });
     let limits = Limits {
         connections: usize::try_from(config.server.connections).unwrap_or(usize::MAX),
@@ -85,9 +94,13 @@ pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
     if let Some(listener) = listener {
         listeners.spawn(http::serve_tcp(listener, router, limits, stopped.clone()));
     }
+    if let Some(listener) = gate {
+        let gateway = Gateway::new(engine.clone(), Arc::clone(&store), clock, &master);
+        listeners.spawn(ssh::serve(listener, Arc::new(gateway), stopped.clone()));
+    }
     if let Some(listener) = previews {
         let paths = http::preview_paths(app.clone());
-        listeners.spawn(http::serve_tcp(listener, paths, limits, stopped));
+        listeners.spawn(http::serve_tcp(listener, paths, limits, stopped.clone()));
     }
     announce(&listen, options);
     wait_for_end(options, &app, &*store).await?;
@@ -190,6 +203,7 @@ async fn beside(
     config: &Config,
     wanted: Neighbour,
     main: Option<SocketAddr>,
+    port: Option<u16>,
 ) -> Result<Option<TcpListener>> {
     let (address, asked) = match (wanted, main) {
         (Neighbour::Off, _) | (Neighbour::Beside, None) => return Ok(None),
@@ -199,7 +213,8 @@ async fn beside(
             (SocketAddr::new(main.ip(), 0), false)
         }
         (Neighbour::Beside, Some(main)) => {
-            (SocketAddr::new(main.ip(), main.port().saturating_add(1)), false)
+            let next = main.port().saturating_add(1);
+            (SocketAddr::new(main.ip(), port.unwrap_or(next)), false)
         }
     };
     match TcpListener::bind(address).await {
@@ -272,6 +287,7 @@ fn http_options(config: &Config, options: ServeOptions, listen: &str) -> http::O
         public_url: Some(config.server.public_url.clone()).filter(|url| !url.is_empty()),
         listen: listen.to_owned(),
         proxy_domain: None,
+        ssh_port: None,
         dev_hosts,
         target: config.sandbox.target.clone(),
         default_snapshot: config.sandbox.snapshot.clone(),

@@ -9,10 +9,12 @@ mod logs;
 mod marked;
 mod network;
 mod output;
+mod port;
 mod run;
 mod sandbox;
 mod serve;
 mod shell;
+mod ssh;
 mod terminal;
 
 use std::path::PathBuf;
@@ -78,7 +80,10 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     let output = Output::new(cli.globals.json);
     let runs_a_command = matches!(
         cli.command,
-        Command::Run(_) | Command::Sandbox(sandbox::Sandbox::Exec(_) | sandbox::Sandbox::Shell(_))
+        Command::Run(_)
+            | Command::Sandbox(
+                sandbox::Sandbox::Exec(_) | sandbox::Sandbox::Shell(_) | sandbox::Sandbox::Ssh(_)
+            )
     );
     let code = dispatch(cli, &output).unwrap_or_else(|error| {
         output.error(&error);

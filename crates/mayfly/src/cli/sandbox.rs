@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::exec::{Exec, pair, sandbox_path};
 use super::output::{cell, table};
-use super::{Ended, Session, copy, logs, network, shell};
+use super::{Ended, Session, copy, logs, network, port, shell, ssh};
 use crate::client::{Client, encode};
 use crate::exit_code;
 
@@ -33,6 +33,10 @@ pub(super) enum Sandbox {
     Exec(Exec),
     /// Open a shell in a sandbox: a terminal, or a script from standard input
     Shell(shell::Shell),
+    /// Open a shell, or run a command, with the OpenSSH client
+    Ssh(ssh::Ssh),
+    /// Show the URL of a port, or forward it to this machine
+    Port(port::Port),
     /// Copy files and folders into or out of a sandbox
     Cp(copy::Copy),
     /// List the commands that ran in a sandbox, or print the output of one
@@ -135,6 +139,8 @@ impl Sandbox {
             Self::Show(name) => show(name, session).await,
             Self::Exec(exec) => exec.run(session).await,
             Self::Shell(shell) => shell.run(session).await,
+            Self::Ssh(ssh) => ssh.run(session).await,
+            Self::Port(port) => port.run(session).await,
             Self::Cp(copy) => copy.run(session).await,
             Self::Logs(logs) => logs.run(session).await,
             Self::Net(net) => net.run(session).await,

@@ -31,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) listen: String,
     /// Domain, with its port, below which previews are seen; `None` = nobody could reach them.
     pub(crate) proxy_domain: Option<String>,
+    /// Port of the SSH gateway; `None` = there is none.
+    pub(crate) ssh_port: Option<u16>,
     /// Hosts that pass without a key; empty = keys are always needed.
     pub(crate) dev_hosts: Vec<String>,
     /// Region label of sandboxes whose caller names none.
@@ -59,6 +61,7 @@ impl Default for Options {
             public_url: None,
             listen: "127.0.0.1:3457".to_owned(),
             proxy_domain: Some("localhost:3457".to_owned()),
+            ssh_port: Some(2222),
             dev_hosts: Vec::new(),
             target: "us".to_owned(),
             default_snapshot: "host".to_owned(),

@@ -36,6 +36,7 @@ mod shape;
 mod signed;
 mod snapshots;
 mod sockets;
+mod ssh_access;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -60,6 +61,7 @@ pub(crate) use app::{App, Options, Parts};
 pub(crate) use internal::serve as serve_internal;
 pub(crate) use openapi::document;
 pub(crate) use preview::paths as preview_paths;
+pub(crate) use rate::Rate;
 pub(crate) use serve::{Limits, serve_tcp, serve_unix};
 
 use fault::Fault;
@@ -74,6 +76,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(keys::router())
         .merge(signed::router())
         .merge(preview::links())
+        .merge(ssh_access::router())
         .merge(toolbox_files::router())
         .merge(toolbox_upload::router())
         .merge(toolbox_download::router())

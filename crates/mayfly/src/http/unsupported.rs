@@ -17,8 +17,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("/api/sandbox/{s}/backup", "backup"),
     ("/api/sandbox/{s}/secrets", "secrets"),
     ("/api/sandbox/{s}/telemetry/{*rest}", "telemetry"),
-    ("/api/sandbox/{s}/ssh-access", "ssh access"),
-    ("/api/sandbox/ssh-access/validate", "ssh access"),
     ("/api/sandbox/{s}/build-logs", "builds"),
     ("/api/sandbox/{s}/build-logs-url", "builds"),
     ("/api/sandbox/{s}/organization", "organization"),

@@ -40,7 +40,7 @@ use address::{Address, Named};
 use guard::Passed;
 use headers::Names;
 
-pub(crate) use address::port;
+pub(crate) use address::{port, without_port};
 pub(crate) use headers::upgrade;
 pub(crate) use links::router as links;
 pub(crate) use pool::{Pool, stream};
