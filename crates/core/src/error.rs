@@ -47,10 +47,16 @@ pub enum Code {
     ProcessExecutionTimeout,
     /// No such process or log.
     ProcessNotFound,
+    /// The shell of a session, or a terminal, has ended.
+    SessionEnded,
+    /// The command has ended and takes no input any more.
+    CommandAlreadyCompleted,
     /// The body is not what the endpoint expects.
     InvalidRequestBody,
     /// The sandbox is not started, so nothing inside can be reached.
     SandboxNotStarted,
+    /// No language server was started for that language and project, or it ended.
+    LspServerNotInitialized,
     /// The remote takes neither what was given nor what is stored.
     GitAuthFailed,
     /// No repository at that path or URL.

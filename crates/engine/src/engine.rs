@@ -79,6 +79,7 @@ impl Engine {
         }
         world::compare(&house).await?;
         for live in house.living.all() {
+            live.commands.unknown();
             let record = live.record();
             if record.warm && renewed {
                 warm::retire(&house, &live).await;

@@ -8,6 +8,8 @@ use mayfly_core::id::{OrganizationId, SandboxId};
 use mayfly_core::sandbox::{Sandbox, State};
 use mayfly_core::time::{Moment, Monotonic, Timestamp};
 
+use crate::minding::{Commands, Turns};
+
 /// One living sandbox.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -20,6 +22,12 @@ pub(crate) struct Live {
     queued: AtomicBool,
     /// Held by whoever performs an effect on it.
     pub(crate) lane: tokio::sync::Mutex<()>,
+    /// Held by whoever gives one of its processes a name.
+    pub(crate) naming: tokio::sync::Mutex<()>,
+    /// Whether commands of its sessions run.
+    pub(crate) commands: Commands,
+    /// Who is next at its interpreters.
+    pub(crate) turns: Turns,
 }
 
 impl Live {
@@ -34,6 +42,9 @@ impl Live {
             running: AtomicU32::new(0),
             queued: AtomicBool::new(false),
             lane: tokio::sync::Mutex::new(()),
+            naming: tokio::sync::Mutex::new(()),
+            commands: Commands::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -100,6 +111,9 @@ impl Live {
             return None;
         }
         self.touch(next.last_activity);
+        if next.state != State::Started {
+            self.turns.clear();
+        }
         Some(std::mem::replace(&mut record, Arc::clone(next)))
     }
 }

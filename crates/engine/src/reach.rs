@@ -1,5 +1,6 @@
 //! The inside of a started sandbox.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,14 +12,17 @@ use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::sandbox::{Sandbox, State};
 use mayfly_core::{Code, Error, Result};
 
+use crate::contexts::Contexts;
 use crate::house::{House, need};
 use crate::living::Live;
+use crate::shells::Shells;
+use crate::terminals::Terminals;
 
 /// Access to the inside of a sandbox that was started when it was asked for.
 #[derive(Clone, Debug)]
 pub struct Reach {
-    house: Arc<House>,
-    live: Arc<Live>,
+    pub(crate) house: Arc<House>,
+    pub(crate) live: Arc<Live>,
     sandbox: Arc<Sandbox>,
 }
 
@@ -51,13 +55,31 @@ impl Reach {
 
     /// Runs a program to its end with env = image, sandbox, call (later wins). Counts as use throughout.
     pub async fn exec(&self, mut request: ExecRequest) -> Result<ExecOutcome> {
-        for (key, value) in &self.sandbox.env {
-            if !request.env.contains_key(key) {
-                request.env.insert(key.clone(), value.clone());
-            }
-        }
+        request.env = self.environment(request.env);
         let _busy = self.busy();
         self.house.runtime.exec(self.id(), request).await
+    }
+
+    /// The sandbox's environment with a call's over it.
+    pub(crate) fn environment(&self, call: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut env = self.sandbox.env.clone();
+        env.extend(call);
+        env
+    }
+
+    /// Sessions.
+    pub fn shells(&self) -> Shells<'_> {
+        Shells(self)
+    }
+
+    /// Terminals.
+    pub fn terminals(&self) -> Terminals<'_> {
+        Terminals(self)
+    }
+
+    /// Interpreters.
+    pub fn contexts(&self) -> Contexts<'_> {
+        Contexts(self)
     }
 
     /// Counts as use for as long as it is held, such as a transfer that takes long.

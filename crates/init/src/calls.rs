@@ -30,12 +30,22 @@ pub(crate) fn close_from(first: u32) -> Result<()> {
     plain(CLOSE_RANGE, [first as usize, u32::MAX as usize, 0, 0]).map(drop)
 }
 
+/// Closes every descriptor between these numbers, both included.
+pub(crate) fn close_range(first: u32, last: u32) -> Result<()> {
+    plain(CLOSE_RANGE, [first as usize, last as usize, 0, 0]).map(drop)
+}
+
 /// Copies a descriptor to a fixed number, kept over exec.
 pub(crate) fn place(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
     if fd.as_raw_fd() == target {
         return Ok(());
     }
     plain(DUP3, [number(fd), word(target), 0, 0]).map(drop)
+}
+
+/// Copies a descriptor, known by number only, to a fixed number, kept over exec.
+pub(crate) fn place_number(fd: usize, target: i32) -> Result<()> {
+    plain(DUP3, [fd, word(target), 0, 0]).map(drop)
 }
 
 /// Lets clients connect; also makes this process the peer that they see.

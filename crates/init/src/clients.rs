@@ -7,8 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::command;
 use crate::log::Log;
 use crate::numbers;
+use crate::protocol::stay::{self, Write};
 use crate::protocol::{MAX_COMMANDS, MAX_RUN, Reader, Run, Stage, VERSION, Writer, init};
 use crate::running::{Command, LAST_WORDS};
+use crate::stay::follow::Follow;
 use crate::supervisor::{CLIENT, OUTPUT, Supervisor, TURN};
 use crate::sys::{self, READABLE, WRITABLE, Watch};
 
@@ -23,10 +25,16 @@ pub(crate) struct Client {
 pub(crate) enum ClientState {
     /// Nothing asked yet.
     Fresh,
-    /// A run request is arriving; its whole length.
-    Asking(Vec<u8>, usize),
+    /// A long request is arriving: its kind, what came, its whole length.
+    Asking(u8, Vec<u8>, usize),
     /// Bound to a command.
     Running(usize),
+    /// Follows output of what stays.
+    Following(Follow),
+    /// Waits for the end of what stays.
+    Waiting(u64),
+    /// Waits until the process of a slot has room for input.
+    Writing(usize, Write),
 }
 
 impl Supervisor {
@@ -50,12 +58,13 @@ impl Supervisor {
     }
 
     pub(crate) fn client_event(&mut self, key: u64, events: u32) {
-        if events & WRITABLE != 0
-            && let Some(Client { state: ClientState::Running(index), .. }) = self.clients.get(&key)
-        {
-            let index = *index;
+        if events & WRITABLE != 0 {
             self.watch_client(key, false);
-            self.pump(index);
+            match self.clients.get(&key).map(|client| &client.state) {
+                Some(ClientState::Running(index)) => self.pump(*index),
+                Some(ClientState::Following(_)) => self.serve(key),
+                _ => {}
+            }
         }
         if events & !WRITABLE != 0 {
             self.read_client(key);
@@ -89,6 +98,16 @@ impl Supervisor {
 
     pub(crate) fn drop_client(&mut self, key: u64) {
         let Some(client) = self.clients.remove(&key) else { return };
+        match &client.state {
+            ClientState::Following(follow) => self.unfollow(key, follow.number),
+            ClientState::Waiting(number) => {
+                if let Some(entry) = self.stay.entries.get_mut(number) {
+                    entry.mourners.retain(|mourner| *mourner != key);
+                }
+                self.settle(*number);
+            }
+            _ => {}
+        }
         if let ClientState::Running(index) = client.state
             && let Some(Some(command)) = self.commands.get_mut(index)
         {
@@ -133,16 +152,23 @@ impl Supervisor {
                 self.answer(key, &Writer::new(init::PONG).u32(VERSION.into()).finish());
             }
             (Some(init::SHUTDOWN), _) => self.shut_down(),
-            (Some(init::RUN), state @ ClientState::Fresh) => {
+            (
+                Some(kind @ (init::RUN | stay::START | stay::QUEUE | stay::WRITE)),
+                state @ ClientState::Fresh,
+            ) => {
                 let (version, total) = (reader.u32(), reader.u32());
                 let total = total.map_or(usize::MAX, |total| total as usize);
                 if version.is_none_or(|version| version > VERSION.into()) || total > MAX_RUN {
                     return self.refuse(key, Stage::Request, 7);
                 }
-                *state = ClientState::Asking(reader.rest().to_vec(), total);
+                *state = ClientState::Asking(kind, reader.rest().to_vec(), total);
                 self.try_start(key);
             }
-            (Some(init::MORE), ClientState::Asking(body, total)) => {
+            (Some(kind @ stay::RESIZE..=stay::FOLLOW), ClientState::Fresh) => {
+                self.ask(key, kind, reader);
+            }
+            (Some(stay::READ), ClientState::Following(_)) => self.ask_on(key, reader),
+            (Some(init::MORE), ClientState::Asking(_, body, total)) => {
                 body.extend_from_slice(reader.rest());
                 if body.len() > *total {
                     return self.refuse(key, Stage::Request, 22);
@@ -166,18 +192,26 @@ impl Supervisor {
 
     pub(crate) fn shut_down(&mut self) {
         self.leaving = true;
+        self.hang_up();
         let _ = sys::kill(-1, numbers::SIGTERM);
         self.reap();
     }
 
     pub(crate) fn try_start(&mut self, key: u64) {
-        let Some(Client { state: ClientState::Asking(body, total), .. }) = self.clients.get(&key)
-        else {
-            return;
-        };
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        let ClientState::Asking(kind, body, total) = &mut client.state else { return };
         if body.len() < *total {
             return;
         }
+        let (kind, body) = (*kind, std::mem::take(body));
+        if kind == init::RUN {
+            self.start_run(key, &body)
+        } else {
+            self.ask_whole(key, kind, &body)
+        }
+    }
+
+    fn start_run(&mut self, key: u64, body: &[u8]) {
         let Some(run) = Run::decode(body) else { return self.refuse(key, Stage::Request, 22) };
         let Some(index) = self.free_slot() else { return self.refuse(key, Stage::Busy, 11) };
         if self.leaving {

@@ -19,16 +19,40 @@ pub(crate) struct Started {
 }
 
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where a shell reads its commands, and reports that one is over. Numbers of one digit, which every shell
+/// can redirect, and not the first that scripts choose.
+pub(crate) const SCRIPT: i32 = 3;
+pub(crate) const STATUS: i32 = 8;
 
-/// Starts a command. When it cannot become its program, that is known at once: the child shares this
-/// memory and leaves its stage and errno in it. It is reaped like any other child.
+/// Descriptors that a child begins with.
+#[derive(Debug)]
+pub(crate) struct Streams<'a> {
+    pub(crate) input: &'a OwnedFd,
+    pub(crate) output: &'a OwnedFd,
+    pub(crate) error: &'a OwnedFd,
+    /// Of a shell: its script and its status.
+    pub(crate) shell: Option<(&'a OwnedFd, &'a OwnedFd)>,
+    /// Whether its input is a terminal that it shall control.
+    pub(crate) terminal: bool,
+}
+
+/// A program in the words of a request.
+#[derive(Debug)]
+pub(crate) struct Program<'a> {
+    pub(crate) run: &'a Run,
+    /// Tried in place of the first argument where that is not found.
+    pub(crate) others: &'a [Vec<u8>],
+    /// Whether it is told that it is a login shell.
+    pub(crate) login: bool,
+}
+
+/// Starts a command with its output merged.
 pub(crate) fn start(
     run: &Run,
     null: &OwnedFd,
     stack: &mut [u128],
 ) -> Result<Started, (Stage, i32)> {
     let at = |stage: Stage| move |error: std::io::Error| (stage, code(&error));
-    let plan = Plan::new(run).ok_or((Stage::Request, 22))?;
     let (output, child_output) = sys::pipe(PipeEnd::Read).map_err(at(Stage::Fork))?;
     let (child_input, input) = if run.input {
         let (read, write) = sys::pipe(PipeEnd::Write).map_err(at(Stage::Fork))?;
@@ -36,15 +60,26 @@ pub(crate) fn start(
     } else {
         (None, None)
     };
+    let input_end = child_input.as_ref().unwrap_or(null);
+    let (output_end, terminal) = (&child_output, false);
+    let streams =
+        Streams { input: input_end, output: output_end, error: output_end, shell: None, terminal };
+    let pid = spawn(&Program { run, others: &[], login: false }, &streams, stack)?;
+    Ok(Started { pid, output, input })
+}
+
+/// Starts a child. When it cannot become its program, that is known at once: the child shares this
+/// memory and leaves its stage and errno in it. It is reaped like any other child.
+pub(crate) fn spawn(
+    program: &Program<'_>,
+    streams: &Streams<'_>,
+    stack: &mut [u128],
+) -> Result<i32, (Stage, i32)> {
+    let plan = Plan::new(program).ok_or((Stage::Request, 22))?;
     let mut failure = None;
-    let child_input = child_input.as_ref().unwrap_or(null);
-    let pid =
-        sys::vfork(stack, &mut || failure = Some(plan.become_program(child_input, &child_output)))
-            .map_err(at(Stage::Fork))?;
-    match failure {
-        Some(failure) => Err(failure),
-        None => Ok(Started { pid, output, input }),
-    }
+    let pid = sys::vfork(stack, &mut || failure = Some(plan.become_program(streams)))
+        .map_err(|error| (Stage::Fork, code(&error)))?;
+    failure.map_or(Ok(pid), Err)
 }
 
 fn code(error: &std::io::Error) -> i32 {
@@ -67,20 +102,17 @@ impl Strings {
     }
 }
 
-/// Everything the child needs, made before it exists: it must not allocate.
-struct Plan<'a> {
-    run: &'a Run,
-    cwd: CString,
-    candidates: Vec<CString>,
+/// One program to try: where it may be, and its arguments.
+struct Choice {
+    places: Vec<CString>,
     argv: Strings,
-    env: Strings,
 }
 
-impl<'a> Plan<'a> {
-    fn new(run: &'a Run) -> Option<Self> {
-        let program = run.argv.first()?;
-        let candidates = if program.contains(&b'/') {
-            vec![CString::new(program.as_slice()).ok()?]
+impl Choice {
+    fn new(program: &[u8], asked: &Program<'_>) -> Option<Self> {
+        let run = asked.run;
+        let places = if program.contains(&b'/') {
+            vec![CString::new(program).ok()?]
         } else {
             let path = run.env.iter().rev().find_map(|entry| entry.strip_prefix(b"PATH="));
             path.unwrap_or(DEFAULT_PATH)
@@ -90,27 +122,40 @@ impl<'a> Plan<'a> {
                 .map(|folder| CString::new([folder, b"/", program].concat()).ok())
                 .collect::<Option<Vec<_>>>()?
         };
+        let mut argv = run.argv.clone();
+        let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or(program);
+        argv[0] = if asked.login { [b"-", name].concat() } else { program.to_vec() };
+        Some(Self { places, argv: Strings::new(&argv)? })
+    }
+}
+
+/// Everything the child needs, made before it exists: it must not allocate.
+struct Plan<'a> {
+    run: &'a Run,
+    cwd: CString,
+    choices: Vec<Choice>,
+    env: Strings,
+}
+
+impl<'a> Plan<'a> {
+    fn new(asked: &Program<'a>) -> Option<Self> {
+        let run = asked.run;
+        let first = run.argv.first()?;
+        let choices = std::iter::once(first)
+            .chain(asked.others.iter().take(8))
+            .map(|program| Choice::new(program, asked))
+            .collect::<Option<Vec<_>>>()?;
         let cwd = CString::new(run.cwd.as_slice()).ok()?;
-        Some(Self {
-            run,
-            cwd,
-            candidates,
-            argv: Strings::new(&run.argv)?,
-            env: Strings::new(&run.env)?,
-        })
+        Some(Self { run, cwd, choices, env: Strings::new(&run.env)? })
     }
 
     /// Runs in the child. Returns only on failure.
-    fn become_program(&self, input: &OwnedFd, output: &OwnedFd) -> (Stage, i32) {
+    fn become_program(&self, streams: &Streams<'_>) -> (Stage, i32) {
         const PR_SET_CHILD_SUBREAPER: usize = 36;
         let _ = sys::plain(numbers::SETSID, [0; 4]);
         let _ = sys::block_signals(&[]);
         let _ = sys::set_signal(numbers::SIGPIPE, false);
-        let placed = sys::place(input.as_fd(), 0)
-            .and_then(|()| sys::place(output.as_fd(), 1))
-            .and_then(|()| sys::place(output.as_fd(), 2))
-            .and_then(|()| sys::close_from(3));
-        if let Err(error) = placed {
+        if let Err(error) = place_all(streams) {
             return (Stage::Fork, code(&error));
         }
         let run = self.run;
@@ -125,23 +170,47 @@ impl<'a> Plan<'a> {
         }
         // Orphans below this command come to it and not to process 1, so that a kill finds them all.
         let _ = sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
-        (Stage::Exec, self.try_candidates())
+        (Stage::Exec, self.try_choices())
     }
 
-    fn try_candidates(&self) -> i32 {
+    fn try_choices(&self) -> i32 {
         const EACCES: i32 = 13;
         const ENOENT: i32 = 2;
         const ENOTDIR: i32 = 20;
         let mut answer = ENOENT;
-        for candidate in &self.candidates {
-            match code(&sys::exec(candidate, &self.argv.pointers, &self.env.pointers)) {
-                ENOENT | ENOTDIR => {}
-                EACCES => answer = EACCES,
-                other => return other,
+        for choice in &self.choices {
+            for place in &choice.places {
+                match code(&sys::exec(place, &choice.argv.pointers, &self.env.pointers)) {
+                    ENOENT | ENOTDIR => {}
+                    EACCES => answer = EACCES,
+                    other => return other,
+                }
             }
         }
         answer
     }
+}
+
+/// Gives this process exactly its streams.
+fn place_all(streams: &Streams<'_>) -> std::io::Result<()> {
+    /// Above the numbers that are given out.
+    const ASIDE: i32 = 64;
+    let aside = |fd: &OwnedFd| sys::copy_above(fd.as_fd(), ASIDE);
+    let shell = match streams.shell {
+        Some((script, status)) => Some((aside(script)?, aside(status)?)),
+        None => None,
+    };
+    sys::place(streams.input.as_fd(), 0)?;
+    sys::place(streams.output.as_fd(), 1)?;
+    sys::place(streams.error.as_fd(), 2)?;
+    if streams.terminal {
+        sys::take_terminal(streams.input.as_fd())?;
+    }
+    let Some((script, status)) = shell else { return sys::close_from(3) };
+    sys::place_number(script, SCRIPT)?;
+    sys::place_number(status, STATUS)?;
+    sys::close_range(4, 7)?;
+    sys::close_from(9)
 }
 
 /// Most rounds of looking for processes that were born during a kill.
@@ -175,7 +244,8 @@ pub(crate) fn kill_tree(root: i32) {
     }
 }
 
-fn children(pid: i32) -> Vec<i32> {
+/// Children of a process, of all its threads.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     threads
         .flatten()

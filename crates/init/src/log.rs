@@ -3,11 +3,12 @@
 //! Writing is put off until nothing else is waiting, so that a log never stands between a command and its
 //! caller. A full disk or a reached bound cuts the log and marks it; the command itself goes on.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::{File, Permissions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::{LOG_HEAD, LOG_MAGIC, LOG_RUNNING, MAX_LOGS};
 use crate::sys;
@@ -15,8 +16,17 @@ use crate::sys;
 /// Bytes held back before they are written even when other work waits.
 const HELD: usize = 64 << 10;
 
-/// Highest number given so far.
-static NEWEST: AtomicU64 = AtomicU64::new(0);
+/// Numbers of the logs that are kept, in order; one thread has them.
+static KEPT: Mutex<VecDeque<u64>> = Mutex::new(VecDeque::new());
+
+/// Logs of an earlier life, in order, are the first to go.
+pub(crate) fn begin(found: &[u64]) {
+    kept().extend(found);
+}
+
+fn kept() -> MutexGuard<'static, VecDeque<u64>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The log of one command.
 #[derive(Debug)]
@@ -37,7 +47,7 @@ pub(crate) struct Log {
 impl Log {
     /// A log whose head and title are written with its first output.
     pub(crate) fn new(number: u64, title: &[u8], started_at: u64, limit: u64) -> Self {
-        NEWEST.fetch_max(number, Ordering::Relaxed);
+        kept().push_back(number);
         let title = &title[..title.len().min(4096)];
         let mut held = Vec::with_capacity(LOG_HEAD + title.len() + 256);
         held.extend_from_slice(LOG_MAGIC);
@@ -118,13 +128,16 @@ impl Log {
 
 fn create(folder: &OwnedFd, number: u64) -> std::io::Result<File> {
     const WRITE_CREATE_TRUNCATE: usize = 0o1101;
-    // Newer logs have already taken this one's place, and with it the turn to be deleted.
-    if number + MAX_LOGS <= NEWEST.load(Ordering::Relaxed) {
-        return Err(std::io::ErrorKind::StorageFull.into());
-    }
     let name = |number: u64| CString::new(number.to_string()).map_err(std::io::Error::other);
-    if number > MAX_LOGS {
-        let _ = sys::unlink_at(folder.as_fd(), &name(number - MAX_LOGS)?);
+    let mut kept = kept();
+    while kept.len() > MAX_LOGS
+        && let Some(oldest) = kept.pop_front()
+    {
+        let _ = sys::unlink_at(folder.as_fd(), &name(oldest)?);
+    }
+    // Newer logs have already taken this one's place.
+    if kept.front().is_none_or(|oldest| number < *oldest) {
+        return Err(std::io::ErrorKind::StorageFull.into());
     }
     let file = File::from(sys::open_at(folder.as_fd(), &name(number)?, WRITE_CREATE_TRUNCATE)?);
     // The group is the server's, where that is not root.

@@ -25,6 +25,7 @@ mod protocol;
 mod rights;
 mod running;
 mod stage;
+mod stay;
 mod supervisor;
 #[expect(unsafe_code, reason = "the one file of this program for system calls")]
 mod sys;

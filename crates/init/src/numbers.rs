@@ -14,6 +14,7 @@ mod table {
     pub(crate) const EXECVE: usize = 59;
     pub(crate) const WAIT4: usize = 61;
     pub(crate) const KILL: usize = 62;
+    pub(crate) const FCNTL: usize = 72;
     pub(crate) const UMASK: usize = 95;
     pub(crate) const GETPPID: usize = 110;
     pub(crate) const SETSID: usize = 112;
@@ -41,6 +42,7 @@ mod table {
     pub(crate) const ACCEPT4: usize = 288;
     pub(crate) const SIGNALFD4: usize = 289;
     pub(crate) const EPOLL_CREATE1: usize = 291;
+    pub(crate) const SPLICE: usize = 275;
     pub(crate) const DUP3: usize = 292;
     pub(crate) const PIPE2: usize = 293;
     pub(crate) const PRLIMIT64: usize = 302;
@@ -62,6 +64,7 @@ mod table {
     pub(crate) const EXECVE: usize = 221;
     pub(crate) const WAIT4: usize = 260;
     pub(crate) const KILL: usize = 129;
+    pub(crate) const FCNTL: usize = 25;
     pub(crate) const UMASK: usize = 166;
     pub(crate) const GETPPID: usize = 173;
     pub(crate) const SETSID: usize = 157;
@@ -89,6 +92,7 @@ mod table {
     pub(crate) const ACCEPT4: usize = 242;
     pub(crate) const SIGNALFD4: usize = 74;
     pub(crate) const EPOLL_CREATE1: usize = 20;
+    pub(crate) const SPLICE: usize = 76;
     pub(crate) const DUP3: usize = 24;
     pub(crate) const PIPE2: usize = 59;
     pub(crate) const PRLIMIT64: usize = 261;

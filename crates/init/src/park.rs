@@ -5,14 +5,18 @@
 //! cgroup namespaces, which therefore belong to that user namespace: nothing that runs inside
 //! later holds a capability over them. Only then does it join the sandbox's user namespace.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use crate::failure::{Failure, Fault, path};
 use crate::mounts;
 use crate::numbers;
-use crate::protocol::{Create, Hello, MAX_PACKET, Prepare, Reader, WEAK_NETWORK, WEAK_RLIMITS};
+use crate::protocol::{
+    Create, Hello, MAX_PACKET, Prepare, Reader, WEAK_NETWORK, WEAK_RLIMITS, kept,
+};
 use crate::rights;
 use crate::stage::set_umask;
 use crate::sys;
@@ -129,8 +133,8 @@ fn own_templates() -> Result<(), Failure> {
 pub(crate) struct Inside {
     /// Folder of logs, outside the sandbox's root.
     pub(crate) logs: OwnedFd,
-    /// Number of the newest log from an earlier life, 0 when there is none.
-    pub(crate) last_log: u64,
+    /// What an earlier life left there.
+    pub(crate) found: Found,
     /// Reads as empty, swallows what is written.
     pub(crate) null: OwnedFd,
 }
@@ -147,7 +151,7 @@ fn build(
         mounts::parts(create, root)?;
     }
     let logs = fs::File::open("0/logs").fault("folder of logs")?;
-    let last_log = newest_log().fault("folder of logs")?;
+    let found = found().fault("folder of logs")?;
     // 2. Its file systems. The options name places relative to here, so that the mount table seen from
     //    inside tells nothing of the host.
     //    Overlayfs acts with the rights of who mounts it: files that it makes must belong to an id that
@@ -178,16 +182,34 @@ fn build(
     sys::listen(listener.as_fd()).fault("listening socket")?;
     // 7. Into the user namespace, and down to the capabilities that sandboxes keep.
     rights::drop(hello, namespace)?;
-    Ok(Inside { logs: logs.into(), last_log, null: null.into() })
+    Ok(Inside { logs: logs.into(), found, null: null.into() })
 }
 
-fn newest_log() -> io::Result<u64> {
-    let mut newest = 0;
+/// What is in the folder of logs.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Highest number, 0 when there is none.
+    pub(crate) newest: u64,
+    /// Logs of commands, in order.
+    pub(crate) logs: Vec<u64>,
+    /// Kept output of processes that stayed, with its size.
+    pub(crate) kept: BTreeMap<u64, u64>,
+}
+
+fn found() -> io::Result<Found> {
+    let mut found = Found::default();
     for entry in fs::read_dir("0/logs")? {
-        if let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok())
-        {
-            newest = newest.max(number);
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if let Ok(number) = name.parse::<u64>() {
+            found.logs.push(number);
+            found.newest = found.newest.max(number);
+        } else if let Some(number) = kept::number(name) {
+            found.kept.insert(number, entry.metadata()?.blocks() * 512);
+            found.newest = found.newest.max(number);
         }
     }
-    Ok(newest)
+    found.logs.sort_unstable();
+    Ok(found)
 }

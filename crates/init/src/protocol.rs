@@ -5,8 +5,15 @@
 //! length: it is checked against the packet before anything is copied. What init sends is judged as
 //! hostile by the server, since it lives beside the sandbox's code.
 
-/// Version of this language. An init answers requests of its own and the previous version.
-pub const VERSION: u16 = 1;
+pub mod kept;
+pub mod stay;
+
+/// Version of this language. An init answers requests of its own and the previous version. Version 2 added
+/// processes that stay, see [`stay`].
+pub const VERSION: u16 = 2;
+
+/// Version that first had the run request as it is; an older init takes no higher number.
+pub const RUN_VERSION: u16 = 1;
 
 /// Largest packet in either direction, bytes.
 pub const MAX_PACKET: usize = 64 << 10;
@@ -24,7 +31,7 @@ pub const MAX_INPUT: usize = 4 << 20;
 pub const MAX_COMMANDS: usize = 1024;
 
 /// Logs kept per sandbox; older ones are deleted.
-pub const MAX_LOGS: u64 = 64;
+pub const MAX_LOGS: usize = 64;
 
 /// Overlays of one sandbox; a request with more is malformed.
 pub const MAX_OVERLAYS: u32 = 64;
@@ -104,12 +111,21 @@ pub enum Stage {
     Cwd = 5,
     /// The program was not found or could not be run.
     Exec = 6,
+    /// No process of that number.
+    Unknown = 7,
+    /// It has ended, or takes no more.
+    Ended = 8,
+    /// Not now: its turn has not come, or it still runs.
+    Early = 9,
+    /// It is not of the kind that can do this.
+    Unfit = 10,
 }
 
 impl Stage {
     /// The stage of that number.
     pub fn from_u8(number: u8) -> Option<Self> {
-        [Self::Request, Self::Busy, Self::Fork, Self::User, Self::Cwd, Self::Exec]
+        use Stage::{Busy, Cwd, Early, Ended, Exec, Fork, Request, Unfit, Unknown, User};
+        [Request, Busy, Fork, User, Cwd, Exec, Unknown, Ended, Early, Unfit]
             .into_iter()
             .find(|stage| *stage as u8 == number)
     }

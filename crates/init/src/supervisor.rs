@@ -13,10 +13,12 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::clients::Client;
+use crate::log;
 use crate::numbers;
 use crate::park::Inside;
 use crate::protocol::MAX_PACKET;
 use crate::running::Command;
+use crate::stay::Stay;
 use crate::sys::{self, READABLE, Watch};
 
 /// Pieces of output taken from one command before others get their turn.
@@ -29,6 +31,13 @@ const CHILDREN: u64 = 1;
 pub(crate) const CLIENT: u64 = 1 << 32;
 pub(crate) const OUTPUT: u64 = 2 << 32;
 pub(crate) const INPUT: u64 = 3 << 32;
+pub(crate) const STAY_OUTPUT: u64 = 4 << 32;
+pub(crate) const STAY_ERROR: u64 = 5 << 32;
+pub(crate) const STAY_INPUT: u64 = 6 << 32;
+pub(crate) const STAY_SCRIPT: u64 = 7 << 32;
+pub(crate) const STAY_STATUS: u64 = 8 << 32;
+/// The part of a key that says what kind of thing it belongs to.
+const SORT: u64 = !0xffff_ffff;
 
 pub(crate) struct Supervisor {
     pub(crate) queue: OwnedFd,
@@ -36,6 +45,7 @@ pub(crate) struct Supervisor {
     pub(crate) inside: Inside,
     pub(crate) log_bytes: u64,
     pub(crate) next_log: u64,
+    pub(crate) stay: Stay,
     pub(crate) clients: BTreeMap<u64, Client>,
     pub(crate) next_client: u64,
     pub(crate) commands: Vec<Option<Command>>,
@@ -47,7 +57,7 @@ pub(crate) struct Supervisor {
 }
 
 /// Serves until the sandbox is told to end and its last process is gone. Never returns.
-pub(crate) fn run(listener: OwnedFd, inside: Inside, log_bytes: u64) -> ! {
+pub(crate) fn run(listener: OwnedFd, mut inside: Inside, log_bytes: u64) -> ! {
     let _ = sys::block_signals(&[numbers::SIGCHLD]);
     let (Ok(queue), Ok(children)) = (sys::event_queue(), sys::child_signals()) else {
         sys::exit(1)
@@ -57,13 +67,16 @@ pub(crate) fn run(listener: OwnedFd, inside: Inside, log_bytes: u64) -> ! {
     if watched.is_err() {
         sys::exit(1);
     }
-    let next_log = inside.last_log + 1;
+    let next_log = inside.found.newest + 1;
+    let stay = Stay::new(std::mem::take(&mut inside.found.kept));
+    log::begin(&inside.found.logs);
     let mut supervisor = Supervisor {
         queue,
         listener,
         inside,
         log_bytes,
         next_log,
+        stay,
         clients: BTreeMap::new(),
         next_client: 0,
         commands: Vec::new(),
@@ -82,11 +95,13 @@ impl Supervisor {
     fn turn(&mut self, children: &mut File) {
         let mut events = [sys::Event::default(); 32];
         let queue = self.queue.as_fd();
-        let ready = match sys::wait(queue, &mut events, if self.dirty { 0 } else { -1 }) {
-            Ok(ready) => ready.len(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => 0,
-            Err(_) => sys::exit(1),
-        };
+        let ready =
+            match sys::wait(queue, &mut events, if self.dirty { 0 } else { self.patience() }) {
+                Ok(ready) => ready.len(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+                Err(_) => sys::exit(1),
+            };
+        self.end_waits();
         if ready == 0 {
             return self.flush_logs();
         }
@@ -100,9 +115,16 @@ impl Supervisor {
                     let _ = children.read(&mut signals);
                     self.reap();
                 }
-                key if key & OUTPUT == OUTPUT && key & INPUT == INPUT => self.feed(index),
-                key if key & OUTPUT == OUTPUT => self.pump(index),
-                _ => self.client_event(key, event.events),
+                key => match key & SORT {
+                    OUTPUT => self.pump(index),
+                    INPUT => self.feed(index),
+                    STAY_OUTPUT => self.take_output(index, 0),
+                    STAY_ERROR => self.take_output(index, 1),
+                    STAY_INPUT => self.feed_stay(index),
+                    STAY_SCRIPT => self.send_script(index),
+                    STAY_STATUS => self.read_status(index),
+                    _ => self.client_event(key, event.events),
+                },
             }
         }
     }
@@ -135,6 +157,8 @@ impl Supervisor {
                             command.input = None;
                         }
                         self.pump(index);
+                    } else {
+                        self.reaped(pid, exit_code(status));
                     }
                 }
                 // No child is left: the sandbox is empty.

@@ -16,10 +16,11 @@ use crate::numbers::{
 mod channel;
 mod mounts;
 mod rights;
+mod terminals;
 
 pub(crate) use crate::calls::{
-    Event, PipeEnd, READABLE, WRITABLE, Watch, close_from, exit, join, kill, listen, place, prctl,
-    unshare, word,
+    Event, PipeEnd, READABLE, WRITABLE, Watch, close_from, close_range, exit, join, kill, listen,
+    place, place_number, prctl, unshare, word,
 };
 pub(crate) use channel::{accept, event_queue, receive, send, socket_pair, wait, watch};
 pub(crate) use mounts::{
@@ -29,6 +30,7 @@ pub(crate) use rights::{
     become_user, create_files_as, landlock, landlock_version, limit, load_filter, lower, restore,
     set_capabilities,
 };
+pub(crate) use terminals::{copy_above, foreground, set_window, swallow, take_terminal, terminal};
 
 /// Errors of the kernel as [`io::Error`].
 pub(crate) type Result<T> = io::Result<T>;

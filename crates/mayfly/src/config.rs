@@ -54,6 +54,10 @@ pub(crate) struct Server {
     pub(crate) connections: u32,
     /// Requests per second and key.
     pub(crate) rate: u32,
+    /// web sockets at once.
+    pub(crate) websockets: u32,
+    /// web sockets at once of one key.
+    pub(crate) websockets_per_key: u32,
     /// Largest JSON body.
     pub(crate) max_body_bytes: u64,
     /// Time for requests under way at the end.

@@ -78,6 +78,7 @@ pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
     wait_for_end(options, &app, &*store).await?;
     tracing::info!("draining");
     let _ = stop.send(true);
+    app.sockets.end(limits.drain).await;
     while listeners.join_next().await.is_some() {}
     engine.shutdown().await;
     // Last, so that the next server finds everything written.
@@ -229,6 +230,9 @@ fn http_options(config: &Config, options: ServeOptions, listen: &str) -> http::O
         max_output: usize::try_from(config.sandbox.output_bytes).unwrap_or(usize::MAX),
         max_body: usize::try_from(config.server.max_body_bytes).unwrap_or(usize::MAX),
         rate: config.server.rate,
+        websockets: usize::try_from(config.server.websockets).unwrap_or(usize::MAX),
+        websockets_per_key: usize::try_from(config.server.websockets_per_key).unwrap_or(usize::MAX),
+        ..http::Options::default()
     }
 }
 

@@ -1,10 +1,13 @@
 //! A runtime in memory whose verbs can be made to fail, to take long and to crash the server.
 //!
-//! It knows a handful of programs (`echo`, `false`, `printenv`, `sleep`), enough for the contract suite.
+//! It knows a handful of programs (`echo`, `false`, `printenv`, `sleep`), enough for the contract suite, and
+//! shells, terminals and interpreters that know a handful of words (`shell.rs`, `driver.rs`).
 
-mod absent;
+mod driver;
 mod files;
+mod processes;
 mod programs;
+mod shell;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -26,8 +29,8 @@ use mayfly_core::{Error, Kind, Result};
 use tokio::sync::Notify;
 
 use crate::fuse::Fuse;
-use absent::Absent;
 use files::FakeFiles;
+use processes::{FakeProcesses, Table};
 
 /// A verb whose behaviour a test can script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +56,8 @@ pub enum Verb {
 pub(crate) struct Machines {
     state: Mutex<State>,
     exited: Notify,
+    /// Something of a process changed.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -78,15 +83,16 @@ struct Machine {
     frozen: bool,
     files: BTreeMap<String, Bytes>,
     logs: Vec<(ProcessLog, Bytes)>,
+    processes: Table,
 }
 
 impl Machines {
     /// Ends every process, as the end of the host does.
     pub(crate) fn power_off(&self) {
         for machine in self.lock().machines.values_mut() {
-            machine.running = false;
-            machine.frozen = false;
+            machine.halt();
         }
+        self.changed.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -99,6 +105,7 @@ impl Machines {
 pub struct FakeRuntime {
     machines: Arc<Machines>,
     files: FakeFiles,
+    processes: FakeProcesses,
     fuse: Fuse,
 }
 
@@ -111,7 +118,8 @@ impl Default for FakeRuntime {
 impl FakeRuntime {
     pub(crate) fn new(machines: Arc<Machines>, fuse: Fuse) -> Self {
         let files = FakeFiles { machines: Arc::clone(&machines) };
-        Self { machines, files, fuse }
+        let processes = FakeProcesses { machines: Arc::clone(&machines) };
+        Self { machines, files, processes, fuse }
     }
 
     /// Adds a failure of this kind to the next calls of the verb.
@@ -143,11 +151,12 @@ impl FakeRuntime {
     pub fn end(&self, id: SandboxId, reason: &str) {
         let mut state = self.machines.lock();
         if let Some(machine) = state.machines.get_mut(&id) {
-            machine.running = false;
+            machine.halt();
         }
         state.exits.push_back(Exit { id, reason: reason.to_owned() });
         drop(state);
         self.machines.exited.notify_one();
+        self.machines.changed.notify_waiters();
     }
 
     /// Lets the next guard of disks change these limits.
@@ -197,7 +206,15 @@ impl FakeRuntime {
 impl Machine {
     fn new(spec: SandboxSpec) -> Self {
         let (files, logs) = (BTreeMap::new(), Vec::new());
-        Self { spec, running: true, frozen: false, files, logs }
+        let processes = Table::default();
+        Self { spec, running: true, frozen: false, files, logs, processes }
+    }
+
+    /// Ends all of its processes.
+    fn halt(&mut self) {
+        self.running = false;
+        self.frozen = false;
+        self.processes.all.clear();
     }
 
     fn observed(&self, id: SandboxId) -> Observed {
@@ -254,12 +271,12 @@ impl Runtime for FakeRuntime {
 
     async fn stop(&self, id: SandboxId, _grace: Duration) -> Result<()> {
         self.act(Verb::Stop, |state| {
-            let machine = state.get(id)?;
-            machine.running = false;
-            machine.frozen = false;
+            state.get(id)?.halt();
             Ok(())
         })
-        .await
+        .await?;
+        self.machines.changed.notify_waiters();
+        Ok(())
     }
 
     async fn destroy(&self, id: SandboxId) -> Result<()> {
@@ -381,7 +398,7 @@ impl Runtime for FakeRuntime {
     }
 
     fn processes(&self) -> &dyn Processes {
-        &Absent
+        &self.processes
     }
 
     async fn connect(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {

@@ -1,6 +1,7 @@
 //! Loops that bring wishes, records and the world together: no input, a timer each, stopped at drain.
 
 pub(crate) mod activity;
+pub(crate) mod commands;
 pub(crate) mod exits;
 pub(crate) mod garbage;
 pub(crate) mod refusals;
@@ -25,6 +26,7 @@ pub(crate) fn start(house: &Arc<House>) {
     every(house, settings.timer_tick, |house| Box::pin(async move { timers::pass(&house) }));
     every(house, settings.timer_tick, |house| Box::pin(space::pass(house)));
     every(house, settings.flush_tick, |house| Box::pin(activity::pass(house)));
+    house.tasks.spawn(mind_commands(Arc::clone(house)));
     every(house, settings.garbage_tick, |house| Box::pin(garbage::pass(house)));
     house.tasks.spawn(exits::run(Arc::clone(house)));
     if house.settings.warm > 0 {
@@ -61,6 +63,17 @@ fn every(house: &Arc<House>, tick: Duration, pass: Pass) {
             pass(Arc::clone(&house)).await;
         }
     });
+}
+
+/// Looks at once, since timers wait for the first look.
+async fn mind_commands(house: Arc<House>) {
+    while !house.tasks.is_stopped() {
+        commands::pass(Arc::clone(&house)).await;
+        tokio::select! {
+            () = house.tasks.stopped() => return,
+            () = tokio::time::sleep(house.settings.flush_tick) => {}
+        }
+    }
 }
 
 async fn keep_warm(house: Arc<House>) {

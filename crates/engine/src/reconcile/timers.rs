@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mayfly_core::sandbox::due;
+use mayfly_core::sandbox::{State, due};
 
 use crate::driver;
 use crate::house::House;
@@ -13,6 +13,9 @@ use crate::reconcile::background;
 pub(crate) fn pass(house: &Arc<House>) {
     let now = house.now();
     for live in house.living.all() {
+        if live.commands.is_unknown() && live.record().state == State::Started {
+            continue;
+        }
         if due(&live.record(), live.used(now), now).is_none() {
             continue;
         }

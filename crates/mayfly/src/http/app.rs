@@ -16,6 +16,7 @@ use mayfly_engine::Engine;
 use super::counters::Counters;
 use super::fault::{Answer, Fault};
 use super::rate::Rate;
+use super::sockets::Sockets;
 
 /// Failed authentications per second and address, sustained; the burst is twice that.
 const STRANGERS: u32 = 20;
@@ -41,6 +42,12 @@ pub(crate) struct Options {
     pub(crate) max_body: usize,
     /// Requests per second and key, or address where there is no key, sustained; the burst is twice that.
     pub(crate) rate: u32,
+    /// web sockets at once.
+    pub(crate) websockets: usize,
+    /// web sockets at once of one key, or of all callers without one.
+    pub(crate) websockets_per_key: usize,
+    /// How often open web sockets are looked at: whether client and key are still good.
+    pub(crate) websocket_look: Duration,
 }
 
 impl Default for Options {
@@ -55,6 +62,9 @@ impl Default for Options {
             max_output: 1 << 20,
             max_body: 1 << 20,
             rate: 10_000,
+            websockets: 10_000,
+            websockets_per_key: 5_000,
+            websocket_look: Duration::from_secs(25),
         }
     }
 }
@@ -92,6 +102,7 @@ pub(crate) struct Inner {
     /// Failed authentications by address.
     pub(crate) strangers: Rate,
     pub(crate) counters: Counters,
+    pub(crate) sockets: Sockets,
 }
 
 impl std::ops::Deref for App {
@@ -109,6 +120,8 @@ impl App {
         let rate = Rate::new(options.rate);
         let strangers = Rate::new(STRANGERS);
         let counters = Counters::new(clock.now().mono);
+        let sockets =
+            Sockets::new(options.websockets, options.websockets_per_key, options.websocket_look);
         Self(Arc::new(Inner {
             engine,
             store,
@@ -119,6 +132,7 @@ impl App {
             rate,
             strangers,
             counters,
+            sockets,
         }))
     }
 
@@ -127,8 +141,11 @@ impl App {
         self.clock.now().wall
     }
 
-    /// Time since the last request.
+    /// Time since the last request; none while a WebSocket is open.
     pub(crate) fn idle(&self) -> Duration {
+        if self.sockets.open() > 0 {
+            return Duration::ZERO;
+        }
         self.clock.now().mono.since(self.counters.last_request())
     }
 

@@ -14,6 +14,7 @@ use mayfly_engine::Refusal;
 
 use super::app::{App, Who};
 use super::fault::{Answer, Fault};
+use super::pass::{self, Pass};
 use super::shape;
 
 /// Where a connection comes from; set by the listener.
@@ -148,7 +149,7 @@ async fn admit(app: &App, request: &mut Request, from: &str) -> Answer<Option<Wh
     let access = app.engine.access();
     let stranger = too_many("too many attempts without a valid API key come from this address");
     let busy = "this caller sends more requests per second than the server allows";
-    let caller = match bearer(headers) {
+    let (caller, pass) = match bearer(headers) {
         Ok(Some(key)) => {
             // Guesses are not even looked up once an address made too many.
             if !access.knows(key) {
@@ -157,11 +158,11 @@ async fn admit(app: &App, request: &mut Request, from: &str) -> Answer<Option<Wh
             let key = key.to_owned();
             let caller = access.authenticate(&key).await?;
             app.rate.take(&key, now).map_err(too_many(busy))?;
-            caller
+            (caller, Pass::Key(key.into()))
         }
         Ok(None) if matches!(peer, Some(Peer::Vouched)) || !app.options.dev_hosts.is_empty() => {
             app.rate.take(from, now).map_err(too_many(busy))?;
-            access.administrator()
+            (access.administrator(), Pass::Way)
         }
         Ok(None) if is_open(path) => {
             app.rate.take(from, now).map_err(too_many(busy))?;
@@ -169,7 +170,9 @@ async fn admit(app: &App, request: &mut Request, from: &str) -> Answer<Option<Wh
         }
         other => {
             app.strangers.check(from, now).map_err(stranger)?;
-            if other?.is_none() && is_signed(request.method(), request.uri()) {
+            let carries =
+                is_signed(request.method(), request.uri()) || pass::may_carry_token(request);
+            if other?.is_none() && carries {
                 app.rate.take(from, now).map_err(too_many(busy))?;
                 return Ok(None);
             }
@@ -180,6 +183,7 @@ async fn admit(app: &App, request: &mut Request, from: &str) -> Answer<Option<Wh
     };
     let who = Who(Arc::new(caller));
     request.extensions_mut().insert(who.clone());
+    request.extensions_mut().insert(pass);
     Ok(Some(who))
 }
 

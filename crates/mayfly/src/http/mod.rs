@@ -21,14 +21,18 @@ mod keys;
 mod metrics;
 mod multipart;
 mod openapi;
+mod pass;
+mod preview_token;
 mod rate;
 mod sandbox_list;
 mod sandbox_wire;
 mod sandboxes;
 mod serve;
+mod session_logs;
 mod shape;
 mod signed;
 mod snapshots;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -37,7 +41,10 @@ mod toolbox_download;
 mod toolbox_files;
 mod toolbox_git;
 mod toolbox_info;
+mod toolbox_interpreter;
 mod toolbox_process;
+mod toolbox_pty;
+mod toolbox_sessions;
 mod toolbox_upload;
 mod unsupported;
 
@@ -65,6 +72,9 @@ fn routes() -> OpenApiRouter<App> {
         .merge(toolbox_git::router())
         .merge(toolbox_process::router())
         .merge(code_run::router())
+        .merge(toolbox_sessions::router())
+        .merge(toolbox_pty::router())
+        .merge(toolbox_interpreter::router())
         .merge(toolbox_info::router())
         .merge(config::router())
         .merge(health::router())

@@ -15,7 +15,7 @@ use super::app::{App, Who, hex};
 use super::fault::{Answer, Fault};
 use super::input::Params;
 
-type HmacSha256 = Hmac<Sha256>;
+pub(crate) type HmacSha256 = Hmac<Sha256>;
 
 pub(crate) fn mac(key: &[u8], message: &str) -> HmacSha256 {
     let mut mac = HmacSha256::new_from_slice(key).expect("HMAC takes keys of any length");

@@ -55,7 +55,7 @@ impl FromRequestParts<App> for SignedToolbox {
 }
 
 /// The second part of the path, decoded.
-fn named(parts: &Parts) -> Answer<String> {
+pub(crate) fn named(parts: &Parts) -> Answer<String> {
     let name = parts.uri.path().split('/').nth(2).unwrap_or_default();
     percent_encoding::percent_decode_str(name)
         .decode_utf8()

@@ -55,11 +55,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("/toolbox/{s}/port/{*rest}", "port"),
     ("/toolbox/{s}/lsp/{*rest}", "lsp"),
     ("/toolbox/{s}/computeruse/{*rest}", "computeruse"),
-    ("/toolbox/{s}/process/session", "process sessions"),
-    ("/toolbox/{s}/process/session/{*rest}", "process sessions"),
-    ("/toolbox/{s}/process/pty", "pty"),
-    ("/toolbox/{s}/process/pty/{*rest}", "pty"),
-    ("/toolbox/{s}/process/interpreter/{*rest}", "interpreter"),
 ];
 
 /// Routes of everything that answers 501.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mayfly_core::process::{ExecOutcome, ExecRequest};
 use mayfly_core::{Code, Error, Kind, Result};
 use mayfly_init::protocol::{
-    MAX_CHUNK, MAX_INPUT, MAX_PACKET, MAX_RUN, Reader, Run, Stage, VERSION, Writer, init,
+    MAX_CHUNK, MAX_INPUT, MAX_PACKET, MAX_RUN, RUN_VERSION, Reader, Run, Stage, Writer, init,
 };
 
 use super::init::{Connection, Sender, Sockets, nonsense};
@@ -99,33 +99,12 @@ fn ended(live: &Live) -> Error {
 }
 
 fn message(live: &Live, request: &ExecRequest, started_at: u64) -> Result<Vec<u8>> {
-    let user = live.user()?;
-    let cwd = match &request.cwd {
-        Some(cwd) if cwd.starts_with('/') => cwd.clone(),
-        Some(cwd) => format!("{}/{cwd}", live.workdir()?),
-        None => live.workdir()?.to_owned(),
-    };
-    let mut env: BTreeMap<&str, &str> = BTreeMap::from([
-        ("PATH", DEFAULT_PATH),
-        ("HOME", user.home.as_str()),
-        ("USER", user.name.as_str()),
-        ("LOGNAME", user.name.as_str()),
-        ("SHELL", user.shell.as_str()),
-        ("LANG", "C.UTF-8"),
-    ]);
     let given = live.spec.env.iter().chain(&request.env);
-    env.extend(given.map(|(key, value)| (key.as_str(), value.as_str())));
-    let run = Run {
-        uid: user.uid,
-        gid: user.gid,
-        groups: user.groups.clone(),
-        cwd: cwd.into_bytes(),
-        argv: request.argv.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
-        env: env.iter().map(|(key, value)| format!("{key}={value}").into_bytes()).collect(),
-        title: request.title.as_bytes().to_vec(),
-        started_at,
-        input: !request.stdin.is_empty(),
-    };
+    let env = given.map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let mut run = describe(live, &request.argv, request.cwd.as_deref(), env)?;
+    run.title = request.title.as_bytes().to_vec();
+    run.started_at = started_at;
+    run.input = !request.stdin.is_empty();
     let body = run.encode();
     if request.stdin.len() > MAX_INPUT {
         return Err(Error::invalid(format!(
@@ -144,7 +123,40 @@ fn message(live: &Live, request: &ExecRequest, started_at: u64) -> Result<Vec<u8
     Ok(body)
 }
 
-async fn connect(sockets: &Sockets, live: &Live) -> Result<Connection> {
+/// A program in the words of process 1: as the sandbox's user, in its folder, with its environment.
+pub(super) fn describe(
+    live: &Live,
+    argv: &[String],
+    cwd: Option<&str>,
+    given: BTreeMap<&str, &str>,
+) -> Result<Run> {
+    let user = live.user()?;
+    let cwd = match cwd {
+        Some(cwd) if cwd.starts_with('/') => cwd.to_owned(),
+        Some(cwd) => format!("{}/{cwd}", live.workdir()?),
+        None => live.workdir()?.to_owned(),
+    };
+    let mut env: BTreeMap<&str, &str> = BTreeMap::from([
+        ("PATH", DEFAULT_PATH),
+        ("HOME", user.home.as_str()),
+        ("USER", user.name.as_str()),
+        ("LOGNAME", user.name.as_str()),
+        ("SHELL", user.shell.as_str()),
+        ("LANG", "C.UTF-8"),
+    ]);
+    env.extend(given);
+    Ok(Run {
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.groups.clone(),
+        cwd: cwd.into_bytes(),
+        argv: argv.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
+        env: env.iter().map(|(key, value)| format!("{key}={value}").into_bytes()).collect(),
+        ..Run::default()
+    })
+}
+
+pub(super) async fn connect(sockets: &Sockets, live: &Live) -> Result<Connection> {
     for _ in 0..CONNECT_TRIES {
         match sockets.connect(live.id) {
             Ok(socket) => {
@@ -166,7 +178,7 @@ async fn connect(sockets: &Sockets, live: &Live) -> Result<Connection> {
 
 async fn send_request(sender: &Sender, body: &[u8], stdin: &[u8]) -> io::Result<()> {
     let head = Writer::new(init::RUN)
-        .u32(VERSION.into())
+        .u32(RUN_VERSION.into())
         .u32(u32::try_from(body.len()).unwrap_or(u32::MAX))
         .finish();
     let (first, rest) = body.split_at(body.len().min(MAX_PACKET - head.len()));
@@ -196,7 +208,9 @@ async fn collect(
             Some(Said::Gone) => return Err(ended(live)),
             Some(Said::Output(bytes)) => output.append(bytes),
             Some(Said::Exited(code, number)) => return Ok((code, number)),
-            Some(Said::Failed(stage, errno)) => return Err(refusal(asked, stage, errno)),
+            Some(Said::Failed(stage, errno)) => {
+                return Err(refusal(asked.cwd.as_deref(), stage, errno));
+            }
             None => return Err(nonsense(live.id)),
         }
     }
@@ -235,11 +249,11 @@ impl<'a> Said<'a> {
     }
 }
 
-pub(super) fn refusal(asked: &ExecRequest, stage: Option<Stage>, errno: i32) -> Error {
+pub(super) fn refusal(cwd: Option<&str>, stage: Option<Stage>, errno: i32) -> Error {
     let reason = io::Error::from_raw_os_error(errno);
     match stage {
         Some(Stage::Cwd) => {
-            let cwd = asked.cwd.as_deref().unwrap_or("the sandbox's own");
+            let cwd = cwd.unwrap_or("the sandbox's own");
             Error::invalid(format!("the working directory {cwd} cannot be entered: {reason}"))
                 .with_hint("create it first, or leave `cwd` out")
         }
@@ -254,7 +268,8 @@ pub(super) fn refusal(asked: &ExecRequest, stage: Option<Stage>, errno: i32) -> 
             Error::new(Kind::Limit, format!("no process could be made in the sandbox: {reason}"))
                 .with_hint("its limit of processes or memory may be used up")
         }
-        Some(Stage::Request) | None => {
+        // Others are no answers to a command.
+        Some(_) | None => {
             Error::new(Kind::Internal, format!("the request was not understood: {reason}"))
         }
     }

@@ -12,6 +12,7 @@ use super::exec::{Output, Said, refusal};
 use super::forkserver::{judge, setup_failure};
 use super::logs::{Head, MAX_TITLE};
 use super::spec::Spec;
+use super::stay::fuzz::{stay_data, stay_head, stay_request};
 use super::users::{Accounts, IDS, groups, users};
 
 /// A body: its name and the function.
@@ -23,6 +24,9 @@ pub(crate) const BODIES: &[Body] = &[
     ("fork_request", fork_request),
     ("fork_answer", fork_answer),
     ("log_head", log_head),
+    ("stay_data", stay_data),
+    ("stay_request", stay_request),
+    ("stay_head", stay_head),
     ("sandbox_spec", sandbox_spec),
     ("accounts", accounts),
 ];
@@ -68,7 +72,7 @@ fn init_answer(bytes: &[u8]) {
             }
             Some(Said::Exited(code, _)) => assert!((0..=255).contains(&code)),
             Some(Said::Failed(stage, errno)) => {
-                let error = refusal(&asked, stage, errno);
+                let error = refusal(asked.cwd.as_deref(), stage, errno);
                 assert!(matches!(error.kind(), Kind::Invalid | Kind::Limit | Kind::Internal));
                 assert!(!error.message().is_empty());
             }

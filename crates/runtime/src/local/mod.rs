@@ -8,7 +8,6 @@
 //! Nothing is remembered that the host does not show: running sandboxes are found by the sockets of their
 //! process 1, all others by their folders in the pool.
 
-mod absent;
 mod adopt;
 pub mod cgroup;
 mod doctor;
@@ -34,6 +33,7 @@ mod runtime;
 pub mod seccomp;
 mod slots;
 mod spec;
+mod stay;
 mod storage;
 pub mod users;
 

@@ -23,12 +23,12 @@ use mayfly_core::{Error, Kind, Result};
 use tokio::io::Interest;
 use tokio::sync::{Mutex, mpsc};
 
-use super::absent::Absent;
 use super::files::{LocalFiles, Roots};
 use super::host::Host;
 use super::image::HostImage;
 use super::live::Live;
 use super::options::Options;
+use super::stay::LocalProcesses;
 use super::{doctor, exec, family, logs};
 
 /// Ends that may wait to be fetched; sandboxes are fewer.
@@ -39,6 +39,7 @@ const EXITS: usize = 65_536;
 pub struct LocalRuntime {
     host: Arc<Host>,
     files: LocalFiles,
+    processes: LocalProcesses,
     exits: Mutex<mpsc::Receiver<Exit>>,
     watcher: tokio::task::JoinHandle<()>,
     filler: Option<JoinHandle<()>>,
@@ -70,7 +71,8 @@ impl LocalRuntime {
                 filling.kits.fill();
             })
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
-        Ok(Self { files, host, exits: Mutex::new(exits), watcher, filler: Some(filler) })
+        let processes = LocalProcesses { host: Arc::clone(&host) };
+        Ok(Self { files, processes, host, exits: Mutex::new(exits), watcher, filler: Some(filler) })
     }
 
     /// Waits until the wanted number of namespace sets is ready, for measurements.
@@ -119,7 +121,8 @@ impl Drop for LocalRuntime {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Does what blocks where it may.
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
@@ -293,7 +296,7 @@ impl Runtime for LocalRuntime {
     }
 
     fn processes(&self) -> &dyn Processes {
-        &Absent
+        &self.processes
     }
 
     async fn connect(&self, _id: SandboxId, _port: u16) -> Result<OwnedFd> {
@@ -314,7 +317,7 @@ impl Runtime for LocalRuntime {
 }
 
 /// Wall clock in milliseconds, shown in logs only.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -76,6 +76,7 @@ impl Storage {
     pub(super) fn end_logs(&self, id: SandboxId) {
         if let Ok(folder) = self.logs(id) {
             super::logs::end_all(&folder);
+            super::stay::end_all(&folder);
         }
     }
 

@@ -158,8 +158,6 @@ async fn what_is_not_built_is_501_by_name_and_what_never_will_be_is_404() {
         ("POST", "/api/warm-pools".to_owned(), "warm-pools"),
         ("GET", "/api/object-storage/push-access".to_owned(), "object storage"),
         ("POST", format!("/toolbox/{id}/lsp/start"), "lsp"),
-        ("POST", format!("/toolbox/{id}/process/session"), "process sessions"),
-        ("GET", format!("/toolbox/{id}/process/pty"), "pty"),
         ("GET", format!("/toolbox/{id}/computeruse/status"), "computeruse"),
     ] {
         let (status, code, message) = edge.call(method, &path, "").await.fault();

@@ -4,10 +4,15 @@ mod access;
 mod errors;
 mod files;
 mod git;
+mod interpreter;
 mod listener;
 mod process;
+mod pty;
 mod sandboxes;
+mod sessions;
 mod signed;
+mod site;
+mod sockets;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
