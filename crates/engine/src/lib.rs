@@ -15,6 +15,7 @@ pub mod git;
 mod house;
 mod key_cache;
 mod living;
+pub mod lsp;
 mod minding;
 mod note;
 mod patience;

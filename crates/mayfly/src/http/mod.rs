@@ -42,6 +42,7 @@ mod toolbox_files;
 mod toolbox_git;
 mod toolbox_info;
 mod toolbox_interpreter;
+mod toolbox_lsp;
 mod toolbox_process;
 mod toolbox_pty;
 mod toolbox_sessions;
@@ -70,6 +71,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(toolbox_upload::router())
         .merge(toolbox_download::router())
         .merge(toolbox_git::router())
+        .merge(toolbox_lsp::router())
         .merge(toolbox_process::router())
         .merge(code_run::router())
         .merge(toolbox_sessions::router())

@@ -53,7 +53,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("/toolbox/{s}/env", "env"),
     ("/toolbox/{s}/port", "port"),
     ("/toolbox/{s}/port/{*rest}", "port"),
-    ("/toolbox/{s}/lsp/{*rest}", "lsp"),
     ("/toolbox/{s}/computeruse/{*rest}", "computeruse"),
 ];
 
