@@ -72,18 +72,15 @@ pub(super) fn query(query: &str) -> Value {
     json!({ "query": query })
 }
 
-/// Why completions are asked for; by default because somebody wants them.
-pub(super) fn completion_context(trigger: Option<(u32, Option<String>)>) -> Value {
-    match trigger {
+/// Completions at a position; `trigger` is why they are asked for, by default because somebody wants them.
+pub(super) fn at(uri: &str, position: Position, trigger: Option<(u32, Option<String>)>) -> Value {
+    let context = match trigger {
         None => json!({ "triggerKind": 1 }),
         Some((kind, None)) => json!({ "triggerKind": kind }),
         Some((kind, Some(character))) => {
             json!({ "triggerKind": kind, "triggerCharacter": character })
         }
-    }
-}
-
-pub(super) fn at(uri: &str, position: Position, context: &Value) -> Value {
+    };
     json!({
         "textDocument": { "uri": uri },
         "position": { "line": position.line, "character": position.character },

@@ -25,10 +25,10 @@ use mayfly_core::{Code, Error, Kind, Result};
 pub use answers::{Completion, Completions, Documentation, Position, Range, Symbol};
 
 use crate::note::Note;
-use crate::reach::Reach;
+use crate::reach::{Busy, Reach};
 use crate::shells::gone_is_fine;
 use paths::Project;
-use session::Session;
+use session::{Answer, Session};
 
 /// Most language servers of one sandbox.
 const MOST: usize = 8;
@@ -143,6 +143,19 @@ pub struct Lsp<'a> {
     patience: Duration,
 }
 
+/// A language server's one listener and speaker.
+#[derive(Debug)]
+struct Turn {
+    session: tokio::sync::OwnedMutexGuard<Option<Session>>,
+    _busy: Busy,
+}
+
+impl Turn {
+    fn session(&mut self) -> &mut Session {
+        self.session.as_mut().expect("a turn is given with a session in its place")
+    }
+}
+
 impl Reach {
     /// The language server for a project, a folder that may be relative to the work dir. Every answer must come
     /// within `patience`.
@@ -186,14 +199,17 @@ impl Lsp<'_> {
     /// Shows it a file, with its content as it is now, until that is closed again.
     pub async fn open(&self, uri: &str) -> Result<()> {
         let (path, text) = self.document(uri).await?;
-        let language = self.key.language.of_file(&path);
-        self.talk(async |session| session.show(&path, language, &text).await).await
+        let mut turn = self.turn().await?;
+        let outcome = turn.session().show(&path, self.key.language.of_file(&path), &text).await;
+        self.settle(turn, outcome).await
     }
 
     /// Closes a file; one that is not open stays so.
     pub async fn close(&self, uri: &str) -> Result<()> {
         let path = self.project.resolve(self.reach, uri).await?;
-        self.talk(async |session| session.close(&path).await).await
+        let mut turn = self.turn().await?;
+        let outcome = turn.session().close(&path).await;
+        self.settle(turn, outcome).await
     }
 
     /// What could stand at a position of a file.
@@ -203,29 +219,22 @@ impl Lsp<'_> {
         position: Position,
         trigger: Option<(u32, Option<String>)>,
     ) -> Result<Completions> {
-        let context = messages::completion_context(trigger);
-        let ask = async |session: &mut Session, target: &str| {
-            let params = messages::at(target, position, &context);
-            session.ask("textDocument/completion", params).await
-        };
-        answers::completions(self.about(uri, ask).await?)
+        let params = |target: &str| messages::at(target, position, trigger);
+        answers::completions(self.about(uri, "textDocument/completion", params).await?)
     }
 
     /// What a file defines.
     pub async fn document_symbols(&self, uri: &str) -> Result<Vec<Symbol>> {
-        let ask = async |session: &mut Session, target: &str| {
-            session.ask("textDocument/documentSymbol", messages::document(target)).await
-        };
+        let answer = self.about(uri, "textDocument/documentSymbol", messages::document).await?;
         // The one file is named as the caller named it.
-        answers::symbols(self.about(uri, ask).await?, |_| uri.to_owned())
+        answers::symbols(answer, |_| uri.to_owned())
     }
 
     /// What the project defines under names like the query.
     pub async fn workspace_symbols(&self, query: &str) -> Result<Vec<Symbol>> {
-        let params = messages::query(query);
-        let answer = self
-            .talk(async |session| session.ask("workspace/symbol", params.clone()).await)
-            .await?;
+        let mut turn = self.turn().await?;
+        let outcome = turn.session().ask("workspace/symbol", messages::query(query)).await;
+        let answer = self.settle(turn, outcome).await?;
         answers::symbols(answer, |uri| self.project.shown(uri))
     }
 
@@ -233,21 +242,15 @@ impl Lsp<'_> {
     async fn about(
         &self,
         uri: &str,
-        ask: impl AsyncFn(&mut Session, &str) -> Result<session::Answer>,
-    ) -> Result<session::Answer> {
+        method: &str,
+        params: impl FnOnce(&str) -> Answer + Send,
+    ) -> Result<Answer> {
         let (path, text) = self.document(uri).await?;
+        let mut turn = self.turn().await?;
         let language = self.key.language.of_file(&path);
-        let target = paths::uri(&path);
-        self.talk(async |session| {
-            let was_open = session.is_open(&path);
-            session.show(&path, language, &text).await?;
-            let answer = ask(session, &target).await;
-            if !was_open && !session.is_broken() {
-                session.close(&path).await?;
-            }
-            answer
-        })
-        .await
+        let params = params(&paths::uri(&path));
+        let outcome = turn.session().ask_about((&path, language, &text), method, params).await;
+        self.settle(turn, outcome).await
     }
 
     async fn document(&self, uri: &str) -> Result<(String, String)> {
@@ -256,11 +259,11 @@ impl Lsp<'_> {
         Ok((path, text))
     }
 
-    /// Talks to it when its turn comes, and ends it when it broke the protocol.
-    async fn talk<T>(&self, talk: impl AsyncFn(&mut Session) -> Result<T>) -> Result<T> {
+    /// Waits for the turn to talk to it.
+    async fn turn(&self) -> Result<Turn> {
         let lane = self.reach.live.languages.of(&self.key)?;
-        let mut session = lane.lock().await;
-        let _busy = self.reach.busy();
+        let mut session = lane.lock_owned().await;
+        let busy = self.reach.busy();
         let is_known = match session.as_mut() {
             Some(running) => running.is_alive().await?,
             None => false,
@@ -268,7 +271,7 @@ impl Lsp<'_> {
         if !is_known {
             *session = None;
             match self.find().await? {
-                // An earlier server's: what was said to it is not known here.
+                // An earlier server's, or one that was left in the middle: what it was told is not known.
                 Some(left) if left.exit_code.is_none() => *session = Some(self.begin().await?),
                 Some(ended) => {
                     let code = ended.exit_code.unwrap_or_default();
@@ -277,10 +280,13 @@ impl Lsp<'_> {
                 None => return Err(self.not_started("")),
             }
         }
-        let running = session.as_mut().expect("a session was put there above");
-        let outcome = talk(running).await;
-        if running.is_broken() {
-            *session = None;
+        Ok(Turn { session, _busy: busy })
+    }
+
+    /// The end of a turn. One that broke the protocol is ended.
+    async fn settle<T>(&self, mut turn: Turn, outcome: Result<T>) -> Result<T> {
+        if turn.session().is_broken() {
+            *turn.session = None;
             self.sweep().await?;
         }
         outcome

@@ -163,11 +163,6 @@ impl Session {
         self.broken
     }
 
-    /// Whether it was shown that file and not told to close it.
-    pub(super) fn is_open(&self, path: &str) -> bool {
-        self.documents.contains_key(path)
-    }
-
     /// Shows it a file, or what changed in it.
     pub(super) async fn show(&mut self, path: &str, language: &str, text: &str) -> Result<()> {
         let fingerprint = paths::fingerprint(text);
@@ -213,6 +208,22 @@ impl Session {
             self.heed(message, &mut replies, deadline).await?;
         }
         Err(self.nonsense("it talks without answering"))
+    }
+
+    /// Asks about a file, which is shown for this question only unless it is open.
+    pub(super) async fn ask_about(
+        &mut self,
+        (path, language, text): (&str, &str, &str),
+        method: &str,
+        params: Value,
+    ) -> Result<Answer> {
+        let was_open = self.documents.contains_key(path);
+        self.show(path, language, text).await?;
+        let answer = self.ask(method, params).await;
+        if !was_open && !self.broken {
+            self.close(path).await?;
+        }
+        answer
     }
 
     async fn tell(&mut self, method: &str, params: Value) -> Result<()> {
