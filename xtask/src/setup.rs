@@ -38,6 +38,13 @@ const TYPOS: &str = "typos==1.52.0";
 /// Runs TypeScript where node cannot; sandboxes see it below /usr/local.
 const TSX: &str = "tsx@4";
 
+/// Language servers for Python and TypeScript, and a program that proves that they are there.
+const LANGUAGE_SERVERS: &[(&str, &str)] = &[
+    ("pyright@1.1.400", "pyright-langserver"),
+    ("typescript-language-server@4", "typescript-language-server"),
+    ("typescript@5", "tsserver"),
+];
+
 /// The clients that nobody here wrote: folder below `target/sdk`, and the package.
 const PYTHON_SDKS: &[(&str, &str)] = &[
     ("python-new", "daytona==0.226.1"),
@@ -63,14 +70,10 @@ pub(crate) fn for_testing() -> Result<()> {
     }
     part("an ordinary user with subordinate ids", !is_root() || user::is_there(), user::make)?;
     python(&tools().join("typos"), TYPOS)?;
-    part(
-        TSX,
-        Path::new("/usr/local/bin/tsx").exists() || Path::new("/usr/bin/tsx").exists(),
-        || {
-            needs_root(TSX)?;
-            npm(&["install", "--global", "--prefix", "/usr/local", TSX])
-        },
-    )?;
+    below_usr(TSX, "tsx")?;
+    for (package, program) in LANGUAGE_SERVERS {
+        below_usr(package, program)?;
+    }
     for (folder, package) in PYTHON_SDKS {
         python(&sdks().join(folder), package)?;
     }
@@ -197,6 +200,16 @@ fn npm(arguments: &[&str]) -> Result<()> {
     let mut install = Command::new("npm");
     install.args(arguments).args(["--no-audit", "--no-fund", "--loglevel", "error"]);
     run_quiet(install.current_dir(repo::root())).map(drop)
+}
+
+/// A package for node where sandboxes see its programs, too.
+fn below_usr(package: &str, program: &str) -> Result<()> {
+    let folders = ["/usr/local/bin", "/usr/bin"];
+    let is_there = folders.iter().any(|folder| Path::new(folder).join(program).exists());
+    part(package, is_there, || {
+        needs_root(package)?;
+        npm(&["install", "--global", "--prefix", "/usr/local", package])
+    })
 }
 
 fn needs_root(what: &str) -> Result<()> {

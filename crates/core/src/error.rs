@@ -55,6 +55,8 @@ pub enum Code {
     InvalidRequestBody,
     /// The sandbox is not started, so nothing inside can be reached.
     SandboxNotStarted,
+    /// No language server was started for that language and project, or it ended.
+    LspServerNotInitialized,
     /// The remote takes neither what was given nor what is stored.
     GitAuthFailed,
     /// No repository at that path or URL.

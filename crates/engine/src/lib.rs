@@ -16,6 +16,7 @@ pub mod git;
 mod house;
 mod key_cache;
 mod living;
+pub mod lsp;
 mod minding;
 mod network;
 mod note;

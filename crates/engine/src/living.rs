@@ -8,6 +8,7 @@ use mayfly_core::id::{OrganizationId, SandboxId};
 use mayfly_core::sandbox::{Sandbox, State};
 use mayfly_core::time::{Moment, Monotonic, Timestamp};
 
+use crate::lsp::Lanes;
 use crate::minding::{Commands, Turns};
 
 /// One living sandbox.
@@ -30,6 +31,8 @@ pub(crate) struct Live {
     pub(crate) commands: Commands,
     /// Who is next at its interpreters.
     pub(crate) turns: Turns,
+    /// Its language servers that somebody talks to.
+    pub(crate) languages: Lanes,
 }
 
 impl Live {
@@ -48,6 +51,7 @@ impl Live {
             naming: tokio::sync::Mutex::new(()),
             commands: Commands::default(),
             turns: Turns::default(),
+            languages: Lanes::default(),
         }
     }
 
@@ -117,6 +121,7 @@ impl Live {
         self.touch(next.last_activity);
         if next.state != State::Started {
             self.turns.clear();
+            self.languages.clear();
         }
         Some(std::mem::replace(&mut record, Arc::clone(next)))
     }

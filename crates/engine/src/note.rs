@@ -26,6 +26,8 @@ pub(crate) enum Note {
     Terminal(TerminalNote),
     /// An interpreter's context.
     Context { id: String, cwd: String, language: String, created: i64 },
+    /// The language server of a project.
+    Language { language: String, project: String },
 }
 
 /// What a terminal was asked to be.

@@ -205,7 +205,7 @@ mod tests {
             (format!("1 MT {plain} \"quo\\te\"\0"), of("\"quo\\te\"", "", Modified, Modified)),
             (format!("1 AD {plain} ü\nnew\tline\0"), of("ü\nnew\tline", "", Added, Deleted)),
             (
-                format!("1 .M S.M. 160000 160000 160000 a b sub/mod\0"),
+                "1 .M S.M. 160000 160000 160000 a b sub/mod\0".to_owned(),
                 of("sub/mod", "", Unmodified, Modified),
             ),
             (

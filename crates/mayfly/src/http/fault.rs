@@ -157,6 +157,7 @@ fn word_of(code: Code) -> &'static str {
         Code::ProcessNotFound => "PROCESS_NOT_FOUND",
         Code::SessionEnded => "SESSION_ENDED",
         Code::CommandAlreadyCompleted => "COMMAND_ALREADY_COMPLETED",
+        Code::LspServerNotInitialized => "LSP_SERVER_NOT_INITIALIZED",
         Code::InvalidRequestBody => "INVALID_REQUEST_BODY",
         Code::SandboxNotStarted => "CONFLICT",
         Code::GitAuthFailed => "GIT_AUTH_FAILED",

@@ -46,6 +46,7 @@ mod toolbox_files;
 mod toolbox_git;
 mod toolbox_info;
 mod toolbox_interpreter;
+mod toolbox_lsp;
 mod toolbox_port;
 mod toolbox_process;
 mod toolbox_pty;
@@ -81,6 +82,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(toolbox_upload::router())
         .merge(toolbox_download::router())
         .merge(toolbox_git::router())
+        .merge(toolbox_lsp::router())
         .merge(toolbox_process::router())
         .merge(code_run::router())
         .merge(toolbox_sessions::router())

@@ -47,7 +47,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("/api/socket.io", "events"),
     ("/api/socket.io/", "events"),
     ("/toolbox/{s}/env", "env"),
-    ("/toolbox/{s}/lsp/{*rest}", "lsp"),
     ("/toolbox/{s}/computeruse/{*rest}", "computeruse"),
 ];
 

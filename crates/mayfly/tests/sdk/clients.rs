@@ -85,12 +85,14 @@ tests! {
     python_new_sync_charts: python("python-new", "sync", "charts");
     python_new_sync_files: python("python-new", "sync", "files");
     python_new_sync_git: python("python-new", "sync", "git");
+    python_new_sync_lsp: python("python-new", "sync", "lsp");
     python_new_sync_errors: python("python-new", "sync", "errors");
     python_new_async_life: python("python-new", "async", "life");
     python_new_async_run: python("python-new", "async", "run");
     python_new_async_charts: python("python-new", "async", "charts");
     python_new_async_files: python("python-new", "async", "files");
     python_new_async_git: python("python-new", "async", "git");
+    python_new_async_lsp: python("python-new", "async", "lsp");
     python_new_async_errors: python("python-new", "async", "errors");
     python_old_sync_life: python("python-old", "sync", "life");
     python_old_sync_run: python("python-old", "sync", "run");
@@ -101,18 +103,21 @@ tests! {
     python_old_sync_charts: python("python-old", "sync", "charts");
     python_old_sync_files: python("python-old", "sync", "files");
     python_old_sync_git: python("python-old", "sync", "git");
+    python_old_sync_lsp: python("python-old", "sync", "lsp");
     python_old_sync_errors: python("python-old", "sync", "errors");
     python_old_async_life: python("python-old", "async", "life");
     python_old_async_run: python("python-old", "async", "run");
     python_old_async_charts: python("python-old", "async", "charts");
     python_old_async_files: python("python-old", "async", "files");
     python_old_async_git: python("python-old", "async", "git");
+    python_old_async_lsp: python("python-old", "async", "lsp");
     python_old_async_errors: python("python-old", "async", "errors");
     typescript_life: typescript("esm", "life");
     typescript_run: typescript("esm", "run");
     typescript_processes: typescript("esm", "processes");
     typescript_files: typescript("esm", "files");
     typescript_git: typescript("esm", "git");
+    typescript_lsp: typescript("esm", "lsp");
     typescript_errors: typescript("esm", "errors");
     typescript_commonjs_life: typescript("cjs", "life");
 }

@@ -155,7 +155,6 @@ async fn what_is_not_built_is_501_by_name_and_what_never_will_be_is_404() {
         ("GET", "/api/volumes".to_owned(), "volumes"),
         ("POST", "/api/warm-pools".to_owned(), "warm-pools"),
         ("GET", "/api/object-storage/push-access".to_owned(), "object storage"),
-        ("POST", format!("/toolbox/{id}/lsp/start"), "lsp"),
         ("GET", format!("/toolbox/{id}/computeruse/status"), "computeruse"),
     ] {
         let (status, code, message) = edge.call(method, &path, "").await.fault();
