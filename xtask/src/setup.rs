@@ -14,7 +14,9 @@ use crate::{repo, user};
 const PACKAGES: &[(&str, &str)] = &[
     ("btrfs-progs", "/usr/bin/btrfs"),
     ("bubblewrap", "/usr/bin/bwrap"),
+    ("chromium-headless-shell", "/usr/bin/chromium-headless-shell"),
     ("crun", "/usr/bin/crun"),
+    ("curl", "/usr/bin/curl"),
     ("git", "/usr/lib/git-core/git-http-backend"),
     ("iproute2", "/usr/bin/ip"),
     ("libc6-dev", "/usr/lib/{arch}-linux-gnu/libc.a"),
@@ -22,6 +24,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("npm", "/usr/bin/npm"),
     ("openssh-client", "/usr/bin/ssh"),
     ("openssh-server", "/usr/sbin/sshd"),
+    ("openssl", "/usr/bin/openssl"),
     ("procps", "/usr/bin/ps"),
     ("python3", "/usr/bin/python3"),
     ("python3-matplotlib", "/usr/lib/python3/dist-packages/matplotlib"),
