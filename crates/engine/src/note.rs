@@ -58,6 +58,9 @@ impl Note {
         let (kind, fields) = fields.split_first()?;
         match (kind.as_str(), fields) {
             ("session", [id]) => Some(Self::Session { id: id.clone() }),
+            ("language", [language, project]) => {
+                Some(Self::Language { language: language.clone(), project: project.clone() })
+            }
             ("command", [id, text]) => Some(Self::Command { id: id.clone(), text: text.clone() }),
             ("context", [id, cwd, language, created]) => Some(Self::Context {
                 id: id.clone(),
@@ -86,6 +89,7 @@ impl Note {
         match self {
             Self::Session { id } => join(["session", id]),
             Self::Command { id, text } => join(["command", id, text]),
+            Self::Language { language, project } => join(["language", language, project]),
             Self::Context { id, cwd, language, created } => {
                 join(["context", id, cwd, language, &created.to_string()])
             }
@@ -161,6 +165,7 @@ mod tests {
         for note in [
             Note::Session { id: of("s ü") },
             Note::Command { id: of("c"), text: of("echo 1:x,\n") },
+            Note::Language { language: of("python"), project: of("/a b") },
             Note::Context { id: of("i"), cwd: of("/"), language: of("python"), created: 7 },
             terminal("b=c"),
         ] {
