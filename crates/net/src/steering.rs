@@ -2,10 +2,12 @@
 //!
 //! It runs in the kernel for every new connection and datagram of one network namespace: destinations in 127/8
 //! and `::1` are left to the sandbox's own services, everything else goes to slot 0 (TCP) or slot 1 (UDP) of
-//! an array of sockets. An empty slot, or any failure, drops.
+//! an array of sockets. An empty slot, or any failure, drops. Datagrams to the sandbox's own address stay inside
+//! too: they are answers to a socket that is not connected, which the kernel finds by its port only.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use crate::netlink::{OWN_V4, OWN_V6};
 use crate::sys::{self, Result};
 
 /// A loaded program whose array is still empty: it drops everything.
@@ -41,6 +43,8 @@ impl Steering {
 enum Label {
     Next,
     Version6,
+    Own6,
+    Own,
     Steer,
     Datagram,
     Choose,
@@ -103,6 +107,11 @@ fn steps(map: u32) -> Vec<Step> {
     const RELEASE: u32 = 86;
     const ASSIGN: u32 = 124;
     const MAP_DESCRIPTOR: u8 = 1;
+    let octets = OWN_V6.octets();
+    let word = |at: usize| {
+        u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
+    };
+    let own = [word(0), word(4), word(8), word(12)];
     let goto_steer = || Step { jump: Label::Steer, ..step(0x05, 0, 0, 0, 0) };
     vec![
         copy(6, 1),
@@ -110,10 +119,12 @@ fn steps(map: u32) -> Vec<Step> {
         when(3, 10, Label::Version6),
         unless(3, 2, Label::Drop),
         context(LOCAL_IP4),
+        when(3, u32::from_ne_bytes(OWN_V4.octets()), Label::Own),
         step(0x57, 3, 0, 0, u32::from_ne_bytes([255, 0, 0, 0])),
         when(3, u32::from_ne_bytes([127, 0, 0, 0]), Label::Pass),
         goto_steer(),
         at(Label::Version6, context(LOCAL_IP6)),
+        when(3, own[0], Label::Own6),
         unless(3, 0, Label::Steer),
         context(LOCAL_IP6 + 4),
         unless(3, 0, Label::Steer),
@@ -121,6 +132,15 @@ fn steps(map: u32) -> Vec<Step> {
         unless(3, 0, Label::Steer),
         context(LOCAL_IP6 + 12),
         when(3, u32::from_ne_bytes([0, 0, 0, 1]), Label::Pass),
+        goto_steer(),
+        at(Label::Own6, context(LOCAL_IP6 + 4)),
+        unless(3, own[1], Label::Steer),
+        context(LOCAL_IP6 + 8),
+        unless(3, own[2], Label::Steer),
+        context(LOCAL_IP6 + 12),
+        unless(3, own[3], Label::Steer),
+        at(Label::Own, context(PROTOCOL)),
+        when(3, 17, Label::Pass),
         at(Label::Steer, context(PROTOCOL)),
         set(2, 0),
         when(3, 6, Label::Choose),

@@ -38,6 +38,26 @@ fn datagrams_are_answered_by_the_address_that_was_asked() {
 }
 
 #[test]
+fn sockets_that_are_not_connected_hear_the_answers() {
+    let mut world = World::new();
+    answer_all(&world, "8.8.4.4:4000");
+    answer_all(&world, "[2606:4700::64]:4000");
+    let sandbox = world.sandbox("mode public");
+    for (any, to) in [("0.0.0.0:0", "8.8.4.4:4000"), ("[::]:0", "[2606:4700::64]:4000")] {
+        let socket = sandbox.inside(|| std::net::UdpSocket::bind(any).unwrap());
+        socket.set_read_timeout(Some(crate::world::TIME)).unwrap();
+        for text in ["one", "two"] {
+            sandbox.inside(|| socket.send_to(text.as_bytes(), to).unwrap());
+            let mut buffer = [0_u8; 100];
+            let (count, from) = socket.recv_from(&mut buffer).unwrap();
+            assert_eq!(buffer[..count], *format!("re:{text}").as_bytes());
+            assert_eq!(from.to_string(), to);
+        }
+    }
+    assert!(world.audit(&sandbox).iter().all(|line| line.verdict == "allowed"));
+}
+
+#[test]
 fn denied_datagrams_go_nowhere() {
     let mut world = World::new();
     let listening = world.datagrams("8.8.4.4:443");

@@ -92,7 +92,7 @@ fn etc_names_no_people_and_holds_no_secrets() {
     assert_eq!(read("passwd"), "root:*:0:0:root:/root:/bin/sh\nwww:*:33:33::/var/www:/bin/sh\n");
     assert_eq!(read("group"), "root:*:0:\nwww:*:33:www\n");
     assert_eq!(read("ssl/certs/ca.crt"), "CERTIFICATE");
-    assert_eq!(read("resolv.conf"), "");
+    assert_eq!(read("resolv.conf"), "nameserver 10.0.0.53\n");
     assert!(etc.join("python3.11/sitecustomize.py").is_file());
     assert!(etc.join("ssl/certs/link.pem").is_symlink(), "links stay links");
     for name in ["shadow", "environment", "ssl/certs/oops.pem", "ssl/private", "services", "pki"] {
