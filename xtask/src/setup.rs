@@ -19,6 +19,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libc6-dev", "/usr/lib/{arch}-linux-gnu/libc.a"),
     ("nodejs", "/usr/bin/node"),
     ("npm", "/usr/bin/npm"),
+    ("openssh-client", "/usr/bin/sftp"),
     ("procps", "/usr/bin/ps"),
     ("python3", "/usr/bin/python3"),
     ("python3-matplotlib", "/usr/lib/python3/dist-packages/matplotlib"),

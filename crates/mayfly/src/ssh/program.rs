@@ -132,7 +132,8 @@ async fn run(
 impl Program {
     /// Passes its output on until it ends; its exit code.
     async fn give(&self, channel: &ChannelWriteHalf<Msg>) -> Result<i32> {
-        let mut output = self.reach.processes().follow(self.reach.id(), self.number, 0).await?;
+        let processes = self.reach.processes();
+        let mut output = processes.follow_all(self.reach.id(), self.number, 0).await?;
         let mut at = 0;
         loop {
             let read = output.next(PIECE).await?;

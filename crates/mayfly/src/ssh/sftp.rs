@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Entries of a folder per answer.
 const PER_ANSWER: usize = 256;
 
+/// Rights that nobody but the owner gets by default.
+const UMASK: u32 = 0o022;
+
 /// Bits of a mode that say what something is.
 const KIND_BITS: [(FileKind, u32); 4] = [
     (FileKind::File, 0o100_000),
@@ -333,7 +336,7 @@ impl Handler for Service {
         }
         let count = entries.len().min(PER_ANSWER);
         let files = entries.drain(..count);
-        let files = files.map(|info| File::new(info.name.clone(), attributes(&info))).collect();
+        let files = files.map(|info| file(&info)).collect();
         Ok(Name { id, files })
     }
 
@@ -348,7 +351,7 @@ impl Handler for Service {
         if self.tree.info(&path).await.is_ok() {
             return Err(StatusCode::Failure.with_message("it exists"));
         }
-        let mode = attrs.permissions.unwrap_or(0o755) & 0o7777;
+        let mode = attrs.permissions.unwrap_or(0o777) & 0o7777 & !UMASK;
         self.tree
             .reach
             .files()
@@ -395,6 +398,15 @@ fn done(id: u32) -> Status {
         error_message: "Ok".to_owned(),
         language_tag: "en-US".to_owned(),
     }
+}
+
+/// A line of a list. The library's own lines know no links.
+fn file(info: &FileInfo) -> File {
+    let mut file = File::new(info.name.clone(), attributes(info));
+    if info.kind == FileKind::Link && file.longname.starts_with('-') {
+        file.longname.replace_range(..1, "l");
+    }
+    file
 }
 
 fn attributes(info: &FileInfo) -> FileAttributes {

@@ -9,13 +9,24 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A data directory of one test; its server ends with it.
-struct House {
+pub(super) struct House {
     folder: TempDir,
+    /// Further variables of its server.
+    variables: Vec<(String, String)>,
 }
 
 impl House {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self::with(&[])
+    }
+
+    /// Its server gets these variables as well.
+    pub(super) fn with(variables: &[(&str, &str)]) -> Self {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            variables: variables.iter().map(own).collect(),
+        }
     }
 
     fn data(&self) -> PathBuf {
@@ -23,11 +34,12 @@ impl House {
     }
 
     /// The program with this data directory and nothing of the caller's environment.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path());
         command.env("MAYFLY_POOL_NAMESPACES", "2");
         command.env("MAYFLY_STORAGE_DATA_DIR", self.data());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.folder.path()).args(arguments).stdin(Stdio::null());
         command
     }
@@ -77,7 +89,7 @@ impl House {
         std::fs::read_to_string(self.data().join("server.log")).unwrap_or_default()
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
@@ -109,7 +121,7 @@ fn alive(pid: i32) -> bool {
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
-fn wait_until(mut holds: impl FnMut() -> bool) {
+pub(super) fn wait_until(mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
@@ -118,16 +130,17 @@ fn wait_until(mut holds: impl FnMut() -> bool) {
 }
 
 /// A foreground server; killed when dropped.
-struct Foreground {
+pub(super) struct Foreground {
     child: Child,
-    url: String,
+    pub(super) url: String,
 }
 
 impl Foreground {
-    fn start(house: &House, arguments: &[&str]) -> Self {
+    pub(super) fn start(house: &House, arguments: &[&str]) -> Self {
         let arguments = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
+        let log = std::fs::File::create(house.file("server.err")).unwrap();
         let mut child =
-            house.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            house.command(&arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = lines
             .map_while(Result::ok)

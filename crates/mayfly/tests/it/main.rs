@@ -4,3 +4,5 @@
 mod cli;
 #[cfg(test)]
 mod ordinary_user;
+#[cfg(test)]
+mod reach;
