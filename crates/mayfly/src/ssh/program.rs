@@ -41,11 +41,11 @@ pub(super) async fn serve(
     let started = match (reach, start) {
         (Ok(reach), Start::Sftp) => {
             let _busy = reach.busy();
-            sftp::serve(reach.clone(), channel.into_stream()).await;
-            let _ = handle.exit_status_request(id, 0).await;
-            let _ = handle.eof(id).await;
-            let _ = handle.close(id).await;
-            return;
+            let farewell = async move {
+                let _ = handle.exit_status_request(id, 0).await;
+                let _ = handle.eof(id).await;
+            };
+            return sftp::serve(reach.clone(), channel.into_stream(), farewell).await;
         }
         (Ok(reach), Start::Program(request)) => run(reach, request, channel).await,
         (Err(error), _) => Err((error, channel)),

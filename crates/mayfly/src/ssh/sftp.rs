@@ -46,11 +46,16 @@ const KIND_BITS: [(FileKind, u32); 4] = [
 type Answer<T> = Result<T, StatusReply>;
 
 /// Serves a channel until its visitor closes it.
-pub(super) async fn serve(reach: Reach, stream: ChannelStream<Msg>) {
+pub(super) async fn serve(
+    reach: Reach,
+    stream: ChannelStream<Msg>,
+    farewell: impl Future<Output = ()> + Send + 'static,
+) {
     let home = reach.places().await.map_or_else(|_| "/".to_owned(), |places| places.workdir);
     let (gone, ended) = oneshot::channel();
     let service = Service { tree: Tree { reach, home }, handles: Handles::default() };
-    russh_sftp::server::run(Told { stream, _gone: gone }, service).await;
+    let stream = Told { stream, farewell: Some(Box::pin(farewell)), _gone: gone };
+    russh_sftp::server::run(stream, service).await;
     // The library serves in a task of its own, which ends by dropping the stream.
     let _ = ended.await;
 }
@@ -58,6 +63,8 @@ pub(super) async fn serve(reach: Reach, stream: ChannelStream<Msg>) {
 /// A stream whose end somebody waits for.
 struct Told {
     stream: ChannelStream<Msg>,
+    /// Said once the visitor has said all, and before the stream is dropped, which closes the channel.
+    farewell: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _gone: oneshot::Sender<()>,
 }
 
@@ -67,7 +74,19 @@ impl AsyncRead for Told {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        match read {
+            Poll::Ready(Ok(())) if buffer.filled().len() == before => {
+                let Some(farewell) = &mut self.farewell else { return read };
+                let said = farewell.as_mut().poll(context);
+                if said.is_ready() {
+                    self.farewell = None;
+                }
+                said.map(Ok)
+            }
+            read => read,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::cli::{Foreground, House, wait_until};
 
 const KEY: &str = "mf_key_of_the_tests_of_reaching_a_sandbox";
 /// Says its name to whoever connects, and echoes what else comes.
-const SERVICE: &str = r#"
+const SERVICE: &str = r"
 import http.server, sys
 class Page(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
@@ -45,7 +45,7 @@ class Page(http.server.BaseHTTPRequestHandler):
     def log_message(self, *words):
         pass
 http.server.ThreadingHTTPServer(('127.0.0.1', 8000), Page).serve_forever()
-"#;
+";
 
 /// A server with one sandbox, `box`, in which the service listens on port 8000.
 struct Site {
