@@ -22,7 +22,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libc6-dev", "/usr/lib/{arch}-linux-gnu/libc.a"),
     ("nodejs", "/usr/bin/node"),
     ("npm", "/usr/bin/npm"),
-    ("openssh-client", "/usr/bin/ssh"),
+    ("openssh-client", "/usr/bin/sftp"),
     ("openssh-server", "/usr/sbin/sshd"),
     ("openssl", "/usr/bin/openssl"),
     ("procps", "/usr/bin/ps"),

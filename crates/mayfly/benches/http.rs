@@ -1,6 +1,7 @@
 //! Figures of the server as its callers see it: the built binary over HTTP on loopback.
 
 mod measure;
+mod preview;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -32,6 +33,9 @@ fn main() {
     }
     if chosen.has("files") {
         files(&mut server, n);
+    }
+    if chosen.has("preview") {
+        previews(&mut server);
     }
     if chosen.has("throughput") {
         throughput(&server);
@@ -299,6 +303,28 @@ fn throughput(server: &Server) {
         None,
         Limit::AtLeast(120.0),
     );
+}
+
+/// What a preview adds to a request of 1 KiB.
+fn previews(server: &mut Server) {
+    let id = server.client.create();
+    let command = format!("setsid python3 -I -c \"{}\" > /tmp/port 2>&1 &", preview::SERVICE);
+    let wait = "for i in $(seq 200); do [ -s /tmp/port ] && break; sleep 0.02; done; cat /tmp/port";
+    let body = json!({ "command": format!("{command}\n{wait}") });
+    let answer = server.client.call("POST", &format!("/toolbox/{id}/process/execute"), Some(&body));
+    let port = answer["result"].as_str().unwrap_or_default().trim().to_owned();
+    let path = format!("/api/sandbox/{id}/ports/{port}/preview-url");
+    let preview = server.client.call("GET", &path, None);
+    let text = |field: &str| preview[field].as_str().unwrap_or_default().to_owned();
+    let (host, token) = (text("url").replace("http://", ""), text("token"));
+    let (direct, through) = preview::compare(&server.address, (&host, &token), samples(3000));
+    print_times("service of 1 KiB on loopback (floor)", &direct, None, Limit::None);
+    let floor = direct.percentile(0.5);
+    print_times("the same through a preview", &through, Some(floor), Limit::None);
+    let added = |part: f64| through.percentile(part) - direct.percentile(part);
+    let name = "preview added latency, 1 KiB";
+    print(name, "us", through.count(), (added(0.5), added(0.99)), None, Limit::AtMost(500.0));
+    server.client.delete(&id);
 }
 
 /// Kills the server with many sandboxes alive and times how long the next one needs to serve them.

@@ -30,6 +30,18 @@ pub trait Processes: Send + Sync + std::fmt::Debug {
     async fn follow(&self, sandbox: SandboxId, number: u64, from: u64)
     -> Result<Box<dyn Follower>>;
 
+    /// Like [`Processes::follow`], for a reader that must miss nothing from then on: the process waits while this
+    /// reader is behind, up to a day, until it is dropped. What has it only for a connection that may be slow, such
+    /// as a pipe through it, asks for this.
+    async fn follow_all(
+        &self,
+        sandbox: SandboxId,
+        number: u64,
+        from: u64,
+    ) -> Result<Box<dyn Follower>> {
+        self.follow(sandbox, number, from).await
+    }
+
     /// Gives it input; empty = end of input (of a terminal: the end-of-file character is the caller's to write).
     /// For a queued command the input is that of its shell while it runs, and its end is that of the shell's, for
     /// later commands, too. Waits while the process does not read,

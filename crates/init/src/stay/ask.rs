@@ -20,7 +20,11 @@ impl Supervisor {
     pub(crate) fn ask(&mut self, key: u64, kind: u8, mut reader: Reader<'_>) {
         let (number, more) = (reader.u64(), reader.u64());
         match (kind, number, more) {
-            (FOLLOW, Some(number), Some(from)) => self.follow(key, number, from),
+            (FOLLOW, Some(number), Some(from)) => {
+                // An earlier server says nothing about it.
+                let patient = reader.u8() == Some(1);
+                self.follow(key, number, from, patient);
+            }
             (RESIZE, Some(number), Some(window)) => self.resize(key, number, window),
             (SIGNAL, Some(number), Some(signal @ 1..=64)) => {
                 self.signal(key, number, i32::try_from(signal).unwrap_or(0));

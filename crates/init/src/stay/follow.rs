@@ -14,6 +14,9 @@ use crate::sys;
 /// Questions of one follower that may wait for their answers.
 const MAX_ASKED: usize = 8;
 
+/// Longest that output waits for a follower that must miss nothing, milliseconds: a day.
+const HELD: u64 = 24 * 3600 * 1000;
+
 /// A client that follows output.
 #[derive(Debug)]
 pub(crate) struct Follow {
@@ -22,13 +25,15 @@ pub(crate) struct Follow {
     pub(crate) at: u64,
     /// What it asked and was not answered: most bytes, whether to wait.
     asked: VecDeque<(usize, bool)>,
+    /// Output waits for it as long as it stays, since it must miss nothing.
+    patient: bool,
     /// It was waited for in vain, and has read nothing since.
     lost: bool,
 }
 
 impl Supervisor {
     /// Begins to follow.
-    pub(crate) fn follow(&mut self, key: u64, number: u64, from: u64) {
+    pub(crate) fn follow(&mut self, key: u64, number: u64, from: u64, patient: bool) {
         let Some(entry) = self.stay.entries.get_mut(&number) else {
             return self.refuse_number(key, number);
         };
@@ -39,7 +44,7 @@ impl Supervisor {
         let head = entry.ring.head();
         let at = from.clamp(head.begin.min(from), head.end);
         if let Some(client) = self.clients.get_mut(&key) {
-            let follow = Follow { number, at, asked: VecDeque::new(), lost: false };
+            let follow = Follow { number, at, asked: VecDeque::new(), patient, lost: false };
             client.state = ClientState::Following(follow);
         }
         let done = Writer::new(DONE).u64(number).finish();
@@ -110,6 +115,9 @@ impl Supervisor {
             return;
         }
         let (patience, crowded) = (entry.patience(), self.crowded(slot));
+        if crowded && self.is_held(slot) {
+            return;
+        }
         let now = self.stay.now();
         let Some(process) = self.stay.process(slot) else { return };
         let Some((since, until)) = &mut process.paused else { return };
@@ -119,6 +127,18 @@ impl Supervisor {
         } else {
             self.resume(slot);
         }
+    }
+
+    /// Whether a follower that must miss nothing is one of those that a process waits for.
+    fn is_held(&self, slot: usize) -> bool {
+        let Some(Some(process)) = self.stay.processes.get(slot) else { return false };
+        let Some(entry) = self.stay.entries.get(&process.target()) else { return false };
+        entry.followers.iter().any(|key| match self.clients.get(key) {
+            Some(Client { state: ClientState::Following(follow), .. }) => {
+                follow.patient && !follow.lost && entry.crowds(follow.at)
+            }
+            _ => false,
+        })
     }
 
     /// Whether a follower that is not lost would be run over by the next output of a process.
@@ -140,7 +160,11 @@ impl Supervisor {
         }
         let target = self.stay.process(slot).map(|process| process.target());
         let entry = target.and_then(|target| self.stay.entries.get(&target));
-        let patience = entry.map_or(0, |entry| entry.patience().min(PATIENCE));
+        let patience = if self.is_held(slot) {
+            HELD
+        } else {
+            entry.map_or(0, |entry| entry.patience().min(PATIENCE))
+        };
         if patience == 0 {
             self.lose(slot);
             return false;

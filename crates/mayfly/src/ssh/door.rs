@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use super::{Gateway, PREFIX, digest, forward, program};
 
 /// Channels of one connection at once.
-const CHANNELS: usize = 64;
+const CHANNELS: usize = 32;
 /// Ports inside that one connection listens on.
 const FORWARDS: usize = 16;
 /// Longest user name that is looked at.

@@ -39,7 +39,7 @@ use door::{Door, Pass};
 pub(crate) use host_key::public as host_key;
 
 /// Connections at once.
-const CONNECTIONS: usize = 1024;
+const CONNECTIONS: usize = 256;
 /// Longest time until a visitor has shown a token.
 const LOGIN: Duration = Duration::from_secs(30);
 /// Between two looks whether a connection may go on.

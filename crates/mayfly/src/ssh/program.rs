@@ -41,11 +41,11 @@ pub(super) async fn serve(
     let started = match (reach, start) {
         (Ok(reach), Start::Sftp) => {
             let _busy = reach.busy();
-            sftp::serve(reach.clone(), channel.into_stream()).await;
-            let _ = handle.exit_status_request(id, 0).await;
-            let _ = handle.eof(id).await;
-            let _ = handle.close(id).await;
-            return;
+            let farewell = async move {
+                let _ = handle.exit_status_request(id, 0).await;
+                let _ = handle.eof(id).await;
+            };
+            return sftp::serve(reach.clone(), channel.into_stream(), farewell).await;
         }
         (Ok(reach), Start::Program(request)) => run(reach, request, channel).await,
         (Err(error), _) => Err((error, channel)),
@@ -132,7 +132,8 @@ async fn run(
 impl Program {
     /// Passes its output on until it ends; its exit code.
     async fn give(&self, channel: &ChannelWriteHalf<Msg>) -> Result<i32> {
-        let mut output = self.reach.processes().follow(self.reach.id(), self.number, 0).await?;
+        let processes = self.reach.processes();
+        let mut output = processes.follow_all(self.reach.id(), self.number, 0).await?;
         let mut at = 0;
         loop {
             let read = output.next(PIECE).await?;

@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Entries of a folder per answer.
 const PER_ANSWER: usize = 256;
 
+/// Rights that nobody but the owner gets by default.
+const UMASK: u32 = 0o022;
+
 /// Bits of a mode that say what something is.
 const KIND_BITS: [(FileKind, u32); 4] = [
     (FileKind::File, 0o100_000),
@@ -43,11 +46,16 @@ const KIND_BITS: [(FileKind, u32); 4] = [
 type Answer<T> = Result<T, StatusReply>;
 
 /// Serves a channel until its visitor closes it.
-pub(super) async fn serve(reach: Reach, stream: ChannelStream<Msg>) {
+pub(super) async fn serve(
+    reach: Reach,
+    stream: ChannelStream<Msg>,
+    farewell: impl Future<Output = ()> + Send + 'static,
+) {
     let home = reach.places().await.map_or_else(|_| "/".to_owned(), |places| places.workdir);
     let (gone, ended) = oneshot::channel();
     let service = Service { tree: Tree { reach, home }, handles: Handles::default() };
-    russh_sftp::server::run(Told { stream, _gone: gone }, service).await;
+    let stream = Told { stream, farewell: Some(Box::pin(farewell)), _gone: gone };
+    russh_sftp::server::run(stream, service).await;
     // The library serves in a task of its own, which ends by dropping the stream.
     let _ = ended.await;
 }
@@ -55,6 +63,8 @@ pub(super) async fn serve(reach: Reach, stream: ChannelStream<Msg>) {
 /// A stream whose end somebody waits for.
 struct Told {
     stream: ChannelStream<Msg>,
+    /// Said once the visitor has said all, and before the stream is dropped, which closes the channel.
+    farewell: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _gone: oneshot::Sender<()>,
 }
 
@@ -64,7 +74,19 @@ impl AsyncRead for Told {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        match read {
+            Poll::Ready(Ok(())) if buffer.filled().len() == before => {
+                let Some(farewell) = &mut self.farewell else { return read };
+                let said = farewell.as_mut().poll(context);
+                if said.is_ready() {
+                    self.farewell = None;
+                }
+                said.map(Ok)
+            }
+            read => read,
+        }
     }
 }
 
@@ -333,7 +355,7 @@ impl Handler for Service {
         }
         let count = entries.len().min(PER_ANSWER);
         let files = entries.drain(..count);
-        let files = files.map(|info| File::new(info.name.clone(), attributes(&info))).collect();
+        let files = files.map(|info| file(&info)).collect();
         Ok(Name { id, files })
     }
 
@@ -348,7 +370,7 @@ impl Handler for Service {
         if self.tree.info(&path).await.is_ok() {
             return Err(StatusCode::Failure.with_message("it exists"));
         }
-        let mode = attrs.permissions.unwrap_or(0o755) & 0o7777;
+        let mode = attrs.permissions.unwrap_or(0o777) & 0o7777 & !UMASK;
         self.tree
             .reach
             .files()
@@ -395,6 +417,15 @@ fn done(id: u32) -> Status {
         error_message: "Ok".to_owned(),
         language_tag: "en-US".to_owned(),
     }
+}
+
+/// A line of a list. The library's own lines know no links.
+fn file(info: &FileInfo) -> File {
+    let mut file = File::new(info.name.clone(), attributes(info));
+    if info.kind == FileKind::Link && file.longname.starts_with('-') {
+        file.longname.replace_range(..1, "l");
+    }
+    file
 }
 
 fn attributes(info: &FileInfo) -> FileAttributes {

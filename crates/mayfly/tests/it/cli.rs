@@ -9,16 +9,17 @@ use serde_json::Value;
 use crate::house::{House, alive, signal, wait_until};
 
 /// A foreground server; killed when dropped.
-struct Foreground {
+pub(super) struct Foreground {
     child: Child,
-    url: String,
+    pub(super) url: String,
 }
 
 impl Foreground {
-    fn start(house: &House, arguments: &[&str]) -> Self {
+    pub(super) fn start(house: &House, arguments: &[&str]) -> Self {
         let arguments = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
+        let log = std::fs::File::create(house.file("server.err")).unwrap();
         let mut child =
-            house.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            house.command(&arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = lines
             .map_while(Result::ok)

@@ -10,11 +10,22 @@ use tempfile::TempDir;
 /// A data directory of one test; its server ends with it.
 pub(crate) struct House {
     pub(crate) folder: TempDir,
+    /// Further variables of its server.
+    variables: Vec<(String, String)>,
 }
 
 impl House {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self::with(&[])
+    }
+
+    /// Its server gets these variables as well.
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            variables: variables.iter().map(own).collect(),
+        }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -27,6 +38,7 @@ impl House {
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path());
         command.env("MAYFLY_POOL_NAMESPACES", "2");
         command.env("MAYFLY_STORAGE_DATA_DIR", self.data());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.folder.path()).args(arguments).stdin(Stdio::null());
         command
     }

@@ -7,4 +7,6 @@ mod house;
 #[cfg(test)]
 mod ordinary_user;
 #[cfg(test)]
+mod reach;
+#[cfg(test)]
 mod terminal;

@@ -25,6 +25,8 @@ const KEPT_IN_ALL: usize = 1024;
 const KEEP: Duration = Duration::from_secs(4);
 /// Requests and connections under way to one sandbox at once, so that its visitors leave room for others'.
 const GUESTS: usize = 1024;
+/// The same over all sandboxes: each may hold two descriptors of the server.
+const GUESTS_IN_ALL: usize = 4096;
 /// Most bytes of the headers of an answer.
 const HEADERS: usize = 256 << 10;
 
@@ -34,9 +36,15 @@ type Key = (SandboxId, u16);
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     kept: Mutex<HashMap<Key, Vec<Kept>>>,
-    guests: Arc<Mutex<HashMap<SandboxId, usize>>>,
+    guests: Arc<Mutex<Guests>>,
     /// Whether somebody looks after what is kept.
     sweeping: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Guests {
+    by_sandbox: HashMap<SandboxId, usize>,
+    all: usize,
 }
 
 #[derive(Debug)]
@@ -48,7 +56,7 @@ struct Kept {
 /// A place among those under way to a sandbox.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    guests: Arc<Mutex<HashMap<SandboxId, usize>>>,
+    guests: Arc<Mutex<Guests>>,
     sandbox: SandboxId,
 }
 
@@ -56,12 +64,13 @@ impl Pool {
     /// A place for one more request or connection.
     pub(crate) fn guest(&self, sandbox: SandboxId) -> Result<Guest> {
         let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = guests.entry(sandbox).or_default();
-        if *count >= GUESTS {
-            let busy = format!("{GUESTS} requests to sandbox {sandbox} are under way");
+        let count = guests.by_sandbox.get(&sandbox).copied().unwrap_or_default();
+        if count >= GUESTS || guests.all >= GUESTS_IN_ALL {
+            let busy = format!("too many requests are under way: {count} to sandbox {sandbox}");
             return Err(Error::new(Kind::Unavailable, busy).with_hint("try again"));
         }
-        *count += 1;
+        guests.by_sandbox.insert(sandbox, count + 1);
+        guests.all += 1;
         Ok(Guest { guests: Arc::clone(&self.guests), sandbox })
     }
 
@@ -120,11 +129,10 @@ impl Pool {
 impl Drop for Guest {
     fn drop(&mut self) {
         let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = guests.get_mut(&self.sandbox) {
-            *count -= 1;
-            if *count == 0 {
-                guests.remove(&self.sandbox);
-            }
+        guests.all = guests.all.saturating_sub(1);
+        match guests.by_sandbox.get_mut(&self.sandbox) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(guests.by_sandbox.remove(&self.sandbox)),
         }
     }
 }
@@ -149,4 +157,23 @@ pub(crate) async fn open(reach: &Reach, port: u16) -> Result<SendRequest<Body>> 
 pub(crate) fn stream(socket: OwnedFd) -> Result<TcpStream> {
     TcpStream::from_std(socket.into())
         .map_err(|error| Error::internal("a connection into a sandbox cannot be watched", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r11_visitors_of_one_sandbox_leave_room_for_those_of_others() {
+        let id = |n| SandboxId::from_uuid(uuid::Uuid::from_u128(n));
+        let pool = Pool::default();
+        let mut all: Vec<Guest> = (0..GUESTS).map(|_| pool.guest(id(1)).unwrap()).collect();
+        assert_eq!(pool.guest(id(1)).unwrap_err().kind(), Kind::Unavailable);
+        all.extend(
+            (2..5).flat_map(|n| (0..GUESTS).map(move |_| n)).map(|n| pool.guest(id(n)).unwrap()),
+        );
+        assert_eq!(pool.guest(id(9)).unwrap_err().kind(), Kind::Unavailable, "over all");
+        all.clear();
+        assert!(pool.guest(id(1)).is_ok());
+    }
 }

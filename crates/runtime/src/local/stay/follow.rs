@@ -35,6 +35,8 @@ pub(super) struct Reader {
     which: Which,
     source: Source,
     got: Got,
+    /// Whether the process waits while this reader is behind.
+    held: bool,
     lost: u32,
 }
 
@@ -117,9 +119,14 @@ fn piece(error: bool, bytes: Bytes) -> Piece {
 }
 
 impl Reader {
-    pub(super) async fn begin(host: Arc<Host>, which: Which, from: u64) -> Result<Self> {
-        let (source, at) = open(&host, which, from).await?;
-        Ok(Self { host, which, source, got: Got::from(at), lost: 0 })
+    pub(super) async fn begin(
+        host: Arc<Host>,
+        which: Which,
+        from: u64,
+        held: bool,
+    ) -> Result<Self> {
+        let (source, at) = open(&host, which, from, held).await?;
+        Ok(Self { host, which, source, got: Got::from(at), held, lost: 0 })
     }
 
     /// Waits for one answer, or reads once. `false` = the connection was gone, and there is a new one.
@@ -158,7 +165,7 @@ impl Reader {
                 format!("process 1 of sandbox {sandbox} lets nobody follow"),
             ));
         }
-        self.source = open(&self.host, self.which, self.got.at).await?.0;
+        self.source = open(&self.host, self.which, self.got.at, self.held).await?.0;
         Ok(())
     }
 
@@ -181,7 +188,7 @@ impl Reader {
 }
 
 /// Where output from an offset on is read: of process 1 while it runs.
-async fn open(host: &Arc<Host>, which: Which, from: u64) -> Result<(Source, u64)> {
+async fn open(host: &Arc<Host>, which: Which, from: u64, held: bool) -> Result<(Source, u64)> {
     let on = Arc::clone(host);
     let found = crate::local::runtime::blocking(move || Kept::open(&on, which)).await?;
     let at = from.min(found.head.end);
@@ -190,7 +197,7 @@ async fn open(host: &Arc<Host>, which: Which, from: u64) -> Result<(Source, u64)
     let asking = async {
         let mut connection = connect(&host.sockets, &live).await?;
         let sender = connection.sender();
-        let packet = Writer::new(FOLLOW).u64(which.number).u64(at).finish();
+        let packet = Writer::new(FOLLOW).u64(which.number).u64(at).u8(held.into()).finish();
         let verb = Verb::Of(which.number);
         ask_on((&sender, &mut connection), &live, verb, &[packet]).await?;
         Ok((sender, connection))

@@ -113,7 +113,17 @@ impl Processes for LocalProcesses {
         from: u64,
     ) -> Result<Box<dyn Follower>> {
         let which = Which { sandbox, number };
-        Ok(Box::new(follow::Reader::begin(Arc::clone(&self.host), which, from).await?))
+        Ok(Box::new(follow::Reader::begin(Arc::clone(&self.host), which, from, false).await?))
+    }
+
+    async fn follow_all(
+        &self,
+        sandbox: SandboxId,
+        number: u64,
+        from: u64,
+    ) -> Result<Box<dyn Follower>> {
+        let which = Which { sandbox, number };
+        Ok(Box::new(follow::Reader::begin(Arc::clone(&self.host), which, from, true).await?))
     }
 
     async fn write(&self, sandbox: SandboxId, number: u64, input: Bytes) -> Result<()> {
