@@ -285,6 +285,10 @@ impl Lsp<'_> {
 
     /// The end of a turn. One that broke the protocol is ended.
     async fn settle<T>(&self, mut turn: Turn, outcome: Result<T>) -> Result<T> {
+        if let Some(code) = turn.session().ended() {
+            *turn.session = None;
+            return Err(self.not_started(&format!("; it ended with exit code {code}")));
+        }
         if turn.session().is_broken() {
             *turn.session = None;
             self.sweep().await?;

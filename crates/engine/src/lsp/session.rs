@@ -24,6 +24,8 @@ const PIECE: usize = 64 << 10;
 const MOST_OPEN: usize = 256;
 /// Most messages that come between a question and its answer.
 const MOST_BETWEEN: usize = 100_000;
+/// Most bytes that come between a question and its answer, which is part of them.
+const MOST_BYTES: u64 = 64 << 20;
 /// Most requests of the server that are answered in the time of one question.
 const MOST_REPLIES: usize = 1_000;
 /// Most characters of the server's own words in an error.
@@ -129,6 +131,9 @@ impl Session {
         let hello = session.ask("initialize", messages::initialize(folder)).await;
         hello.map_err(|error| Failure { absent: session.ended == Some(ABSENT), error })?;
         session.tell("initialized", json!({})).await.map_err(plain)?;
+        // Some answer nothing before they were told settings, be it none.
+        let settings = json!({ "settings": {} });
+        session.tell("workspace/didChangeConfiguration", settings).await.map_err(plain)?;
         Ok(session)
     }
 
@@ -156,6 +161,11 @@ impl Session {
         // It never stops talking: what it says is worth nothing.
         self.broken = true;
         Ok(false)
+    }
+
+    /// Exit code, once it is known to have ended.
+    pub(super) fn ended(&self) -> Option<i32> {
+        self.ended
     }
 
     /// Whether it broke the protocol, ended, or was left in the middle of a message.
@@ -200,7 +210,11 @@ impl Session {
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
         self.send(&request, deadline).await?;
         let mut replies = 0;
+        let from = self.offset;
         for _ in 0..MOST_BETWEEN {
+            if self.offset - from > MOST_BYTES {
+                break;
+            }
             let message = self.receive(deadline).await?;
             if message.method.is_none() && message.id == json!(id) {
                 return answer(message, method);
