@@ -14,7 +14,8 @@ struct Driver {
 }
 
 fn join(fields: &[&str]) -> String {
-    fields.iter().map(|field| format!("{}:{field},", field.len())).collect()
+    let one = |field: &&str| [&field.len().to_string(), ":", field, ","].concat();
+    fields.iter().map(one).collect()
 }
 
 impl Driver {
