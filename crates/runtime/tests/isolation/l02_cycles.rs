@@ -29,8 +29,15 @@ pub(crate) struct Census {
 pub(crate) fn count(bench: &Bench) -> Census {
     let dir = bench.dir();
     bench.wait(bench.runtime().warmed(READY));
+    // The watch on a sandbox that ended is let go of a moment later.
+    let watched = || {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let links = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.filter(|link| link.to_string_lossy().contains("pidfd")).count()
+    };
     let settled = || {
-        census::processes(dir).len() == READY
+        watched() == READY
+            && census::processes(dir).len() == READY
             && census::namespaces(dir).len() == census::namespaces_of(READY)
     };
     assert!(within(settled), "{:?}", census::processes(dir));
