@@ -6,6 +6,7 @@ mod files;
 mod git;
 mod interpreter;
 mod listener;
+mod lsp;
 mod process;
 mod pty;
 mod sandboxes;
