@@ -46,8 +46,11 @@ const LANGUAGE_SERVERS: &[(&str, &str)] = &[
 ];
 
 /// The clients that nobody here wrote: folder below `target/sdk`, and the package.
-const PYTHON_SDKS: &[(&str, &str)] =
-    &[("python-new", "daytona==0.226.1"), ("python-old", "daytona==0.190.0")];
+const PYTHON_SDKS: &[(&str, &str)] = &[
+    ("python-new", "daytona==0.226.1"),
+    ("python-old", "daytona==0.190.0"),
+    ("python-marked", "daytona==0.166.0"),
+];
 const NODE_SDK: (&str, &str) = ("node", "@daytonaio/sdk@0.218.0");
 
 /// Installs what running the server needs, besides a compiler: seconds on a fresh machine.

@@ -11,6 +11,7 @@ mod contexts;
 mod create;
 mod driver;
 mod engine;
+mod fields;
 pub mod git;
 mod house;
 mod key_cache;

@@ -75,9 +75,10 @@ impl Live {
         self.used_wall.fetch_max(at.wall.0, Ordering::Relaxed);
     }
 
-    /// The last use; now while a command runs.
+    /// The last use; now while a command runs, waited for or not.
     pub(crate) fn used(&self, now: Moment) -> Moment {
-        if self.running.load(Ordering::Relaxed) > 0 { now } else { self.last_use() }
+        let busy = self.running.load(Ordering::Relaxed) > 0 || self.commands.are_use();
+        if busy { now } else { self.last_use() }
     }
 
     /// The last use, if it was not written down yet; it counts as written from here on.

@@ -8,9 +8,16 @@ use crate::contexts::Turn;
 
 const NONE: u8 = 0;
 const MAY_RUN: u8 = 1;
-const UNKNOWN: u8 = 2;
+/// They may run, and somebody looks whether they do.
+const LOOKED_AT: u8 = 2;
+const UNKNOWN: u8 = 3;
 
 /// Whether commands of sessions run, which counts as use of the sandbox.
+///
+/// ```text
+/// unknown --look: none--> none --asked for--> may run --look--> looked at --none runs--> none
+///    \----look: some----------------------------^  ^--some run, or asked for-----/
+/// ```
 #[derive(Debug, Default)]
 pub(crate) struct Commands(AtomicU8);
 
@@ -30,27 +37,30 @@ impl Commands {
         self.0.load(Ordering::Acquire) == UNKNOWN
     }
 
-    /// Whether a look is needed. What is asked for during the look is seen by the next one.
-    pub(crate) fn begin_look(&self) -> bool {
-        match self.0.load(Ordering::Acquire) {
-            NONE => false,
-            // An unknown one stays so until the look is over: its timers wait for that.
-            UNKNOWN => true,
-            _ => {
-                self.0.store(NONE, Ordering::Release);
-                true
-            }
-        }
+    /// Whether they count as use now.
+    pub(crate) fn are_use(&self) -> bool {
+        matches!(self.0.load(Ordering::Acquire), MAY_RUN | LOOKED_AT)
     }
 
-    /// What the look saw.
-    pub(crate) fn seen(&self, running: bool) {
+    /// Whether a look is needed.
+    pub(crate) fn begin_look(&self) -> bool {
+        // One that is unknown stays so until the look is over: its timers wait for that.
+        self.step(MAY_RUN, LOOKED_AT) || self.0.load(Ordering::Acquire) != NONE
+    }
+
+    /// What the look saw; whether the use ended with it. What was asked for during the look stays.
+    pub(crate) fn seen(&self, running: bool) -> bool {
         if running {
             self.may_run();
-        } else {
-            // Only from unknown: a command that came meanwhile must not be lost.
-            let _ = self.0.compare_exchange(UNKNOWN, NONE, Ordering::AcqRel, Ordering::Acquire);
+            return false;
         }
+        let ended = self.step(LOOKED_AT, NONE);
+        self.step(UNKNOWN, NONE);
+        ended
+    }
+
+    fn step(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
@@ -85,16 +95,16 @@ mod tests {
         let commands = Commands::default();
         assert!(!commands.begin_look());
         commands.may_run();
-        assert!(commands.begin_look());
+        assert!(commands.begin_look() && commands.are_use());
         commands.may_run();
-        commands.seen(false);
+        assert!(!commands.seen(false) && commands.are_use());
         assert!(commands.begin_look());
-        commands.seen(false);
+        assert!(commands.seen(false) && !commands.are_use());
         assert!(!commands.begin_look());
         commands.unknown();
-        assert!(commands.begin_look() && commands.is_unknown());
+        assert!(commands.begin_look() && commands.is_unknown() && !commands.are_use());
         commands.may_run();
-        commands.seen(false);
-        assert!(commands.begin_look() && !commands.is_unknown());
+        assert!(!commands.seen(false) && commands.begin_look() && !commands.is_unknown());
+        assert!(!commands.seen(true) && commands.are_use());
     }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use mayfly_core::process::Process;
 use mayfly_core::time::Timestamp;
 use mayfly_core::{Error, Result};
-use serde::{Deserialize, Serialize};
+
+use crate::fields::{join, split};
 
 /// Most bytes of a note.
 const MOST: usize = 16 << 10;
@@ -15,8 +16,7 @@ const MOST: usize = 16 << 10;
 const ID_MOST: usize = 128;
 
 /// What a process is to its users.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Note {
     /// The shell of a session.
     Session { id: String },
@@ -31,7 +31,7 @@ pub(crate) enum Note {
 }
 
 /// What a terminal was asked to be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TerminalNote {
     pub(crate) id: String,
     pub(crate) cwd: String,
@@ -54,14 +54,61 @@ impl TerminalNote {
 impl Note {
     /// What a process's note says; `None` = it is none of these.
     pub(crate) fn of(process: &Process) -> Option<Self> {
-        serde_json::from_str(&process.note).ok()
+        let fields = split(process.note.as_bytes())?;
+        let (kind, fields) = fields.split_first()?;
+        match (kind.as_str(), fields) {
+            ("session", [id]) => Some(Self::Session { id: id.clone() }),
+            ("command", [id, text]) => Some(Self::Command { id: id.clone(), text: text.clone() }),
+            ("context", [id, cwd, language, created]) => Some(Self::Context {
+                id: id.clone(),
+                cwd: cwd.clone(),
+                language: language.clone(),
+                created: created.parse().ok()?,
+            }),
+            ("language", [language, project]) => {
+                Some(Self::Language { language: language.clone(), project: project.clone() })
+            }
+            ("terminal", [id, cwd, columns, rows, created, lazy, waiting, envs @ ..]) => {
+                let pairs = envs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+                Some(Self::Terminal(TerminalNote {
+                    id: id.clone(),
+                    cwd: cwd.clone(),
+                    envs: pairs.collect(),
+                    columns: columns.parse().ok()?,
+                    rows: rows.parse().ok()?,
+                    created: created.parse().ok()?,
+                    lazy: lazy.parse().ok()?,
+                    waiting: waiting.parse().ok()?,
+                }))
+            }
+            _ => None,
+        }
+    }
+
+    fn written(&self) -> String {
+        match self {
+            Self::Session { id } => join(["session", id]),
+            Self::Command { id, text } => join(["command", id, text]),
+            Self::Context { id, cwd, language, created } => {
+                join(["context", id, cwd, language, &created.to_string()])
+            }
+            Self::Language { language, project } => join(["language", language, project]),
+            Self::Terminal(note) => {
+                let size = [note.columns.to_string(), note.rows.to_string()];
+                let created = note.created.to_string();
+                let flags = [note.lazy.to_string(), note.waiting.to_string()];
+                let mut fields = vec!["terminal", &note.id, &note.cwd, &size[0], &size[1]];
+                fields.extend([created.as_str(), &flags[0], &flags[1]]);
+                fields.extend(note.envs.iter().flat_map(|(name, value)| [name.as_str(), value]));
+                join(fields)
+            }
+        }
     }
 
     /// The text to keep. Only the end of a command's text may be left out of it.
     pub(crate) fn text(mut self) -> Result<String> {
         loop {
-            let text = serde_json::to_string(&self)
-                .map_err(|error| Error::internal("a note cannot be written", error))?;
+            let text = self.written();
             if text.len() <= MOST {
                 return Ok(text);
             }
@@ -94,26 +141,43 @@ pub(crate) fn check_id(field: &str, id: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn process(note: &str) -> Process {
+        let (note, started_at) = (note.to_owned(), Timestamp(0));
+        Process { number: 1, note, started_at, exit_code: None, wiring: None, shell: None }
+    }
+
+    fn terminal(value: &str) -> Note {
+        Note::Terminal(TerminalNote {
+            id: "t".to_owned(),
+            cwd: "/".to_owned(),
+            envs: BTreeMap::from([("A".to_owned(), value.to_owned())]),
+            columns: 80,
+            rows: 24,
+            created: -5,
+            lazy: true,
+            waiting: false,
+        })
+    }
+
     #[test]
     fn a_note_comes_back_and_a_long_command_loses_its_end_only() {
-        let long = Note::Command { id: "c".to_owned(), text: "\u{1}ä".repeat(9000) };
-        let text = long.text().unwrap();
-        assert!(text.len() <= MOST, "{}", text.len());
-        let Ok(Note::Command { id, text }) = serde_json::from_str(&text) else { panic!("{text}") };
-        assert!(id == "c" && text.starts_with("\u{1}ä\u{1}ä"));
-        let envs = BTreeMap::from([("A".to_owned(), "x".repeat(MOST))]);
-        let cwd = "/".to_owned();
-        let big = TerminalNote {
-            id: "t".to_owned(),
-            cwd,
-            envs,
-            columns: 1,
-            rows: 1,
-            created: 0,
-            lazy: false,
-            waiting: false,
-        };
-        assert!(Note::Terminal(big).text().is_err(), "values are never cut");
+        let of = |text: &str| text.to_owned();
+        for note in [
+            Note::Session { id: of("s ü") },
+            Note::Command { id: of("c"), text: of("echo 1:x,\n") },
+            Note::Context { id: of("i"), cwd: of("/"), language: of("python"), created: 7 },
+            terminal("b=c"),
+        ] {
+            assert_eq!(Note::of(&process(&note.clone().text().unwrap())), Some(note));
+        }
+        for other in ["", "x", "4:none,", "7:session,", "{}"] {
+            assert_eq!(Note::of(&process(other)), None, "{other}");
+        }
+        let long = Note::Command { id: of("c"), text: "\u{1}ä".repeat(9000) }.text().unwrap();
+        assert!(long.len() <= MOST, "{}", long.len());
+        let Some(Note::Command { text, .. }) = Note::of(&process(&long)) else { panic!("{long}") };
+        assert!(text.len() > MOST / 4 && text.starts_with("\u{1}ä\u{1}ä"));
+        assert!(terminal(&"x".repeat(MOST)).text().is_err(), "values are never cut");
     }
 
     #[test]

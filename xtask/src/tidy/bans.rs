@@ -58,12 +58,8 @@ const BANS: &[Ban] = &[
     },
     Ban {
         within: PURE,
-        // What language servers, interpreters and later servers are told is JSON; the API's is not theirs.
-        except: &[
-            "crates/engine/src/lsp/",
-            "crates/engine/src/contexts/",
-            "crates/engine/src/note.rs",
-        ],
+        // Language servers speak nothing else; nothing of the API passes there.
+        except: &["crates/engine/src/lsp/"],
         names: &["serde_json"],
         reason: "JSON belongs to the edge and the adapters",
     },

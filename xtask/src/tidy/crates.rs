@@ -45,7 +45,7 @@ const NOT_IN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "mayfly-engine",
-        &["serde_json", "rustix", "rusqlite", "axum", "hyper", "clap", "figment", "libc"],
+        &["rustix", "rusqlite", "axum", "hyper", "clap", "figment", "libc"],
         "use cases reach the world through ports",
     ),
     (

@@ -1,6 +1,5 @@
 def _drive():
     import builtins
-    import json
     import linecache
     import os
     import signal
@@ -35,6 +34,15 @@ def _drive():
         while data:
             data = data[os.write(file, data):]
 
+    def join(fields):
+        return b"".join(b"%d:%b," % (len(field), field) for field in fields)
+
+    def split(text):
+        while text:
+            size, _, text = text.partition(b":")
+            yield text[: int(size)]
+            text = text[int(size) + 1 :]
+
     def told(kind, error, trace):
         # The frames of this file are not the program's.
         while trace is not None and trace.tb_frame.f_code.co_filename == "<string>":
@@ -47,7 +55,7 @@ def _drive():
             value = str(error)
         except BaseException:
             value = ""
-        return {"name": kind.__name__, "value": value[:65536], "traceback": text[-65536:]}
+        return kind.__name__, value[:65536], text[-65536:]
 
     def run(code, count):
         name = "<code>" if count == 1 else f"<code {count}>"
@@ -77,17 +85,18 @@ def _drive():
     send(out, b"ready\n")
     count = 0
     for line in calls:
-        call = json.loads(line)
-        mark = call["mark"].encode()
-        before = {name: os.environ.get(name) for name in call["envs"]}
-        os.environ.update(call["envs"])
+        mark, code, *rest = split(calls.read(int(line)))
+        code = code.decode()
+        envs = {name.decode(): value.decode() for name, value in zip(rest[::2], rest[1::2])}
+        before = {name: os.environ.get(name) for name in envs}
+        os.environ.update(envs)
         count += 1
         error = None
         try:
             flush()
             send(out, mark + b"[")
             send(err, mark + b"[")
-            error = run(call["code"], count)
+            error = run(code, count)
             flush()
         except KeyboardInterrupt as late:
             # The interrupt came just when the program ended.
@@ -99,9 +108,9 @@ def _drive():
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        text = json.dumps(error).encode()
+        text = join([join(part.encode("utf-8", "replace") for part in error or ())])
         send(err, mark + b"]")
-        send(out, mark + b"]" + text + b"\n")
+        send(out, mark + b"]" + text)
 
 
 _drive()

@@ -146,7 +146,7 @@ impl Contexts<'_> {
         if id != DEFAULT && self.find(&id).await?.is_none() {
             return Err(missing(&id));
         }
-        let deadline = Instant::now() + request.timeout;
+        let deadline = within(request.timeout);
         let turn = self.0.live.turns.of(&id);
         // One handle is the map's, one is this call's.
         if Arc::strong_count(&turn) > MOST_WAITING + 2 {
@@ -266,6 +266,11 @@ fn contexts(processes: &[Process]) -> Vec<Context> {
         all.push(Context { id, cwd, language, active, created_at: Timestamp(created), number });
     }
     all
+}
+
+/// The moment so long from now, on the clock that waits go by.
+fn within(time: Duration) -> Instant {
+    tokio::time::sleep(time).deadline()
 }
 
 fn missing(id: &str) -> Error {

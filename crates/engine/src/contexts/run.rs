@@ -8,12 +8,12 @@ use bytes::Bytes;
 use mayfly_core::ports::processes::Follower;
 use mayfly_core::process::{Output, Stream};
 use mayfly_core::{Error, Kind, Result};
-use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
 
 use super::scan::{Scan, Text};
-use super::{CodeRequest, Place};
+use super::{CodeRequest, Place, within};
+use crate::fields::{first, join, split};
 use crate::reach::{Busy, Reach};
 
 /// Bytes of output read at once.
@@ -66,20 +66,6 @@ pub struct CodeRun {
     _busy: Busy,
 }
 
-#[derive(Serialize)]
-struct Call<'a> {
-    mark: &'a str,
-    code: &'a str,
-    envs: &'a std::collections::BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct Said {
-    name: String,
-    value: String,
-    traceback: String,
-}
-
 /// Hands the call to the context's driver.
 pub(super) async fn begin(
     reach: &Reach,
@@ -91,14 +77,13 @@ pub(super) async fn begin(
     reach.house.entropy.fill(&mut random);
     let mark =
         random.iter().fold("\u{2}mayfly-".to_owned(), |mark, byte| format!("{mark}{byte:02x}"));
-    let call = Call { mark: &mark, code: &request.code, envs: &request.envs };
-    let mut line = serde_json::to_string(&call)
-        .map_err(|error| Error::internal("a call cannot be written", error))?;
-    line.push('\n');
+    let envs = request.envs.iter().flat_map(|(name, value)| [name.as_str(), value]);
+    let call = join([mark.as_str(), &request.code].into_iter().chain(envs));
+    let call = format!("{}\n{call}", call.len());
     let port = reach.house.runtime.processes();
     let follower = port.follow(reach.id(), place.number, place.offset).await?;
     let busy = reach.busy();
-    port.write(reach.id(), place.number, Bytes::from(line)).await?;
+    port.write(reach.id(), place.number, Bytes::from(call)).await?;
     let stream = || (Scan::new(&mark), Text::default());
     Ok(CodeRun {
         reach: reach.clone(),
@@ -106,7 +91,7 @@ pub(super) async fn begin(
         follower,
         streams: [stream(), stream()],
         deadline,
-        take_up: Instant::now() + TAKE_UP,
+        take_up: within(TAKE_UP),
         cleared: false,
         events: VecDeque::new(),
         over: false,
@@ -131,7 +116,7 @@ impl CodeRun {
                     let output = output?;
                     self.take(output);
                 }
-                Err(_) if begun || Instant::now() >= self.deadline => {
+                Err(_) if until == self.deadline => {
                     self.stop().await?;
                     return Ok(CodeEvent::TimedOut);
                 }
@@ -153,7 +138,7 @@ impl CodeRun {
         let port = self.reach.house.runtime.processes();
         if !self.cleared {
             self.cleared = true;
-            self.take_up = Instant::now() + GRACE;
+            self.take_up = within(GRACE);
             return port.signal(sandbox, number, INTERRUPT).await;
         }
         self.over = true;
@@ -171,7 +156,7 @@ impl CodeRun {
         let house = Arc::clone(&self.reach.house);
         let port = house.runtime.processes();
         port.signal(sandbox, number, INTERRUPT).await?;
-        let grace = Instant::now() + GRACE;
+        let grace = within(GRACE);
         while !self.over {
             if let Ok(output) = timeout_at(grace, self.follower.next(PIECE)).await {
                 let output = output?;
@@ -236,19 +221,19 @@ impl CodeRun {
     /// Reads what the driver says at the end, once it is complete.
     fn said(&mut self) {
         let rest = self.streams[0].0.rest();
-        let Some(end) = memchr::memchr(b'\n', rest) else {
+        let Some((said, _)) = first(rest) else {
             if rest.len() > MOST_SAID {
                 self.finish(None);
             }
             return;
         };
         // What cannot be read is the program's doing: it took over its driver.
-        let said = serde_json::from_slice::<Option<Said>>(&rest[..end]).unwrap_or_default();
+        let said = split(said).and_then(|said| <[String; 3]>::try_from(said).ok());
         self.finish(said);
     }
 
-    fn finish(&mut self, said: Option<Said>) {
-        if let Some(Said { name, value, traceback }) = said {
+    fn finish(&mut self, said: Option<[String; 3]>) {
+        if let Some([name, value, traceback]) = said {
             self.events.push_back(CodeEvent::Raised { name, value, traceback });
         }
         self.events.push_back(CodeEvent::Done);

@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn characters_are_never_torn() {
         let (mut text, mut whole) = (Text::default(), String::new());
-        let bytes = [&"aä€😀".as_bytes()[..], b"\xff\xe2\x82"].concat();
+        let bytes = ["aä€😀".as_bytes(), b"\xff\xe2\x82"].concat();
         for byte in &bytes {
             whole.push_str(&text.feed(&[*byte]));
         }

@@ -45,8 +45,7 @@ async fn look(house: &House, live: &Live) {
         }
         Err(_) => false,
     };
-    if running {
+    if live.commands.seen(running) {
         live.touch(house.now());
     }
-    live.commands.seen(running);
 }

@@ -9,6 +9,8 @@ mod crash;
 #[cfg(test)]
 mod create;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
 mod profile;
 #[cfg(test)]
 mod site;

@@ -80,6 +80,8 @@ macro_rules! tests {
 tests! {
     python_new_sync_life: python("python-new", "sync", "life");
     python_new_sync_run: python("python-new", "sync", "run");
+    python_new_sync_processes: python("python-new", "sync", "processes");
+    python_new_async_processes: python("python-new", "async", "processes");
     python_new_sync_charts: python("python-new", "sync", "charts");
     python_new_sync_files: python("python-new", "sync", "files");
     python_new_sync_git: python("python-new", "sync", "git");
@@ -94,6 +96,10 @@ tests! {
     python_new_async_errors: python("python-new", "async", "errors");
     python_old_sync_life: python("python-old", "sync", "life");
     python_old_sync_run: python("python-old", "sync", "run");
+    python_old_sync_processes: python("python-old", "sync", "processes");
+    python_old_async_processes: python("python-old", "async", "processes");
+    python_marked_sync_processes: python("python-marked", "sync", "processes");
+    python_marked_async_processes: python("python-marked", "async", "processes");
     python_old_sync_charts: python("python-old", "sync", "charts");
     python_old_sync_files: python("python-old", "sync", "files");
     python_old_sync_git: python("python-old", "sync", "git");
@@ -108,6 +114,7 @@ tests! {
     python_old_async_errors: python("python-old", "async", "errors");
     typescript_life: typescript("esm", "life");
     typescript_run: typescript("esm", "run");
+    typescript_processes: typescript("esm", "processes");
     typescript_files: typescript("esm", "files");
     typescript_git: typescript("esm", "git");
     typescript_lsp: typescript("esm", "lsp");

@@ -2,23 +2,21 @@
 //! `raise ValueError(x)`, `hang()`, `quit()`.
 
 use mayfly_core::process::Stream;
-use serde_json::{Value, json};
 
 use super::processes::FakeProcess;
 
 /// Takes up the calls that are complete.
 pub(super) fn go_on(process: &mut FakeProcess) {
     while process.todo.is_empty() {
-        let Some(end) = process.input.iter().position(|byte| *byte == b'\n') else { return };
-        let line: Vec<u8> = process.input.drain(..=end).collect();
-        let call: Value = serde_json::from_slice(&line).unwrap_or_default();
-        let mark = call["mark"].as_str().unwrap_or_default().to_owned();
+        let Some(call) = call(&mut process.input) else { return };
+        let mut fields = call.into_iter();
+        let mark = fields.next().unwrap_or_default();
+        let code = fields.next().unwrap_or_default();
         both(process, &format!("{mark}["));
-        for (name, value) in call["envs"].as_object().into_iter().flatten() {
-            process.env.insert(name.clone(), value.as_str().unwrap_or_default().to_owned());
+        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+            process.env.insert(name, value);
         }
         process.todo.push_back(mark);
-        let code = call["code"].as_str().unwrap_or_default();
         process.todo.extend(code.lines().map(str::to_owned));
         run(process);
     }
@@ -27,7 +25,7 @@ pub(super) fn go_on(process: &mut FakeProcess) {
 /// Ends the call that hangs.
 pub(super) fn interrupted(process: &mut FakeProcess) {
     if process.todo.front().is_some() {
-        over(process, &json!({ "name": "KeyboardInterrupt", "value": "", "traceback": "" }));
+        over(process, &["KeyboardInterrupt", "", ""]);
         go_on(process);
     }
 }
@@ -44,8 +42,7 @@ fn run(process: &mut FakeProcess) {
         if let Some(value) = inside(&line, "raise ValueError(") {
             let value = value.trim_matches('\'').to_owned();
             let traceback = format!("Traceback (most recent call last):\nValueError: {value}\n");
-            let error = json!({ "name": "ValueError", "value": value, "traceback": traceback });
-            return over(process, &error);
+            return over(process, &["ValueError", &value, &traceback]);
         }
         if let Some(name) = inside(&line, "print(") {
             let value = process.env.get(name).cloned();
@@ -58,14 +55,35 @@ fn run(process: &mut FakeProcess) {
         }
         process.todo.remove(1);
     }
-    over(process, &Value::Null);
+    over(process, &[]);
 }
 
-fn over(process: &mut FakeProcess, error: &Value) {
+fn over(process: &mut FakeProcess, error: &[&str]) {
     let mark = process.todo.pop_front().unwrap_or_default();
     process.todo.clear();
     both(process, &format!("{mark}]"));
-    process.print(Stream::Output, format!("{error}\n"));
+    process.print(Stream::Output, field(&error.iter().map(|part| field(part)).collect::<String>()));
+}
+
+fn field(text: &str) -> String {
+    format!("{}:{text},", text.len())
+}
+
+/// The next call, when it is complete: its length, then its fields.
+fn call(input: &mut Vec<u8>) -> Option<Vec<String>> {
+    let end = input.iter().position(|byte| *byte == b'\n')?;
+    let length: usize = String::from_utf8_lossy(&input[..end]).parse().ok()?;
+    if input.len() < end + 1 + length {
+        return None;
+    }
+    let whole: Vec<u8> = input.drain(..end + 1 + length).skip(end + 1).collect();
+    let (mut rest, mut fields) = (String::from_utf8(whole).ok()?, Vec::new());
+    while let Some((size, after)) = rest.split_once(':') {
+        let size: usize = size.parse().ok()?;
+        fields.push(after.get(..size)?.to_owned());
+        rest = after.get(size + 1..)?.to_owned();
+    }
+    Some(fields)
 }
 
 fn both(process: &mut FakeProcess, text: &str) {

@@ -1,6 +1,7 @@
 //! The edge in process, over the test kit's store and runtime.
 
 mod access;
+mod driver;
 mod errors;
 mod files;
 mod git;

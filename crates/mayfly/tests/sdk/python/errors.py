@@ -2,7 +2,7 @@
 
 from daytona import CreateSandboxFromImageParams, DaytonaError, Resources, VolumeMount
 
-from kit import FORM, NEWER, Within, client, close, every, now, params, raises, same
+from kit import NEWER, Within, client, close, every, now, params, raises, same
 
 INVALID = "DaytonaBadRequestError|DaytonaValidationError"
 
@@ -74,7 +74,6 @@ async def unsupported(house):
         "volumes": lambda: house.volume.create("data"),
         "preview": lambda: sandbox.get_preview_link(3000),
         "ssh": lambda: sandbox.create_ssh_access(),
-        "sessions": lambda: sandbox.process.create_session("one"),
         "buildInfo": lambda: house.create(CreateSandboxFromImageParams(image="alpine:3", resources=Resources(cpu=1))),
         "volume": lambda: house.create(params(volumes=[VolumeMount(volume_id="v", mount_path="/v")])),
         "linkedSandbox": lambda: house.create(params(linked_sandbox=sandbox.id)),
@@ -82,14 +81,6 @@ async def unsupported(house):
     }.items():
         with Within(3):
             await lacks(feature, call)
-    terminal = {} if FORM == "sync" else {"on_data": print}
-    with Within(3):
-        try:
-            await now(sandbox.process.create_pty_session("one", **terminal))
-        except Exception as error:
-            assert "501" in str(error) or "not supported" in str(error), repr(error)
-        else:
-            raise AssertionError("a terminal that the server does not have")
     await now(sandbox.delete())
 
 

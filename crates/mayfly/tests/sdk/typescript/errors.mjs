@@ -66,7 +66,6 @@ async function unsupported(daytona) {
     volumes: () => daytona.volume.create('data'),
     preview: () => sandbox.getPreviewLink(3000),
     ssh: () => sandbox.createSshAccess(),
-    sessions: () => sandbox.process.createSession('one'),
     buildInfo: () => daytona.create(params(image)),
     volume: () => daytona.create(params({ volumes: [{ volumeId: 'v', mountPath: '/v' }] })),
     linkedSandbox: () => daytona.create(params({ linkedSandbox: sandbox.id })),
@@ -75,7 +74,5 @@ async function unsupported(daytona) {
     const error = await within(3, () => raises('DaytonaError', call, feature))
     same([feature, error.statusCode], [feature, 501])
   }
-  const pty = () => sandbox.process.createPty({ id: 'one', cols: 80, rows: 24, onData: () => {} })
-  await within(3, () => raises('DaytonaConnectionError', pty))
   await sandbox.delete()
 }
