@@ -11,7 +11,7 @@ use mayfly_core::process::{Output, Stream};
 use mayfly_core::{Error, Kind, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::frame::{Frames, enclosed};
 use super::{messages, paths};
@@ -139,10 +139,19 @@ impl Session {
 
     /// Whether it can be talked to: takes in what it said meanwhile.
     pub(super) async fn is_alive(&mut self) -> Result<bool> {
-        let deadline = Instant::now() + self.patience;
+        let patience = self.patience;
+        if let Ok(alive) = timeout(patience, self.catch_up()).await {
+            return alive;
+        }
+        // It never stops talking, so what it says is worth nothing.
+        self.broken = true;
+        Ok(false)
+    }
+
+    async fn catch_up(&mut self) -> Result<bool> {
         let mut replies = 0;
         for _ in 0..MOST_BETWEEN {
-            if self.broken || Instant::now() >= deadline {
+            if self.broken {
                 break;
             }
             let output = match self.follower.now(PIECE).await {
@@ -152,13 +161,12 @@ impl Session {
             let is_all = output.pieces.is_empty();
             self.take(&output);
             while let Some(message) = self.message()? {
-                self.heed(message, &mut replies, deadline).await?;
+                self.heed(message, &mut replies).await?;
             }
             if is_all {
                 return Ok(!self.broken);
             }
         }
-        // It never stops talking: what it says is worth nothing.
         self.broken = true;
         Ok(false)
     }
@@ -204,22 +212,29 @@ impl Session {
 
     /// Asks and waits for the answer, within the patience.
     pub(super) async fn ask(&mut self, method: &str, params: Value) -> Result<Answer> {
-        let deadline = Instant::now() + self.patience;
+        let patience = self.patience;
+        match timeout(patience, self.converse(method, params)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.late()),
+        }
+    }
+
+    async fn converse(&mut self, method: &str, params: Value) -> Result<Answer> {
         self.last_id += 1;
         let id = self.last_id;
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        self.send(&request, deadline).await?;
+        self.send(&request).await?;
         let mut replies = 0;
         let from = self.offset;
         for _ in 0..MOST_BETWEEN {
             if self.offset - from > MOST_BYTES {
                 break;
             }
-            let message = self.receive(deadline).await?;
+            let message = self.receive().await?;
             if message.method.is_none() && message.id == json!(id) {
                 return answer(message, method);
             }
-            self.heed(message, &mut replies, deadline).await?;
+            self.heed(message, &mut replies).await?;
         }
         Err(self.nonsense("it talks without answering"))
     }
@@ -242,16 +257,15 @@ impl Session {
 
     async fn tell(&mut self, method: &str, params: Value) -> Result<()> {
         let notification = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-        self.send(&notification, Instant::now() + self.patience).await
+        let patience = self.patience;
+        match timeout(patience, self.send(&notification)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(self.late()),
+        }
     }
 
     /// Answers what the server asks; whatever else it says is of no interest.
-    async fn heed(
-        &mut self,
-        message: Message,
-        replies: &mut usize,
-        deadline: Instant,
-    ) -> Result<()> {
+    async fn heed(&mut self, message: Message, replies: &mut usize) -> Result<()> {
         let Some(method) = message.method.filter(|_| !message.id.is_null()) else { return Ok(()) };
         *replies += 1;
         if *replies > MOST_REPLIES {
@@ -262,10 +276,10 @@ impl Session {
             None => json!({ "jsonrpc": "2.0", "id": message.id,
                 "error": { "code": METHOD_NOT_FOUND, "message": "not supported" } }),
         };
-        self.send(&reply, deadline).await
+        self.send(&reply).await
     }
 
-    async fn send(&mut self, message: &Value, deadline: Instant) -> Result<()> {
+    async fn send(&mut self, message: &Value) -> Result<()> {
         if self.broken {
             return Err(self.over());
         }
@@ -273,23 +287,17 @@ impl Session {
         self.broken = true;
         let bytes = enclosed(message.to_string().as_bytes());
         let house = Arc::clone(&self.house);
-        let write = house.runtime.processes().write(self.sandbox, self.number, bytes);
-        let written = timeout_at(deadline, write).await.map_err(|_| self.late())?;
-        match written {
-            Ok(()) => {
-                self.broken = false;
-                Ok(())
-            }
+        match house.runtime.processes().write(self.sandbox, self.number, bytes).await {
             // Its last words say more than that it is gone.
-            Err(error) if error.kind() == Kind::Gone => {
+            Err(error) if error.kind() != Kind::Gone => Err(error),
+            _ => {
                 self.broken = false;
                 Ok(())
             }
-            Err(error) => Err(error),
         }
     }
 
-    async fn receive(&mut self, deadline: Instant) -> Result<Message> {
+    async fn receive(&mut self) -> Result<Message> {
         loop {
             if let Some(message) = self.message()? {
                 return Ok(message);
@@ -297,10 +305,8 @@ impl Session {
             if self.broken {
                 return Err(self.over());
             }
-            let Ok(output) = timeout_at(deadline, self.follower.next(PIECE)).await else {
-                return Err(self.late());
-            };
-            self.take(&output?);
+            let output = self.follower.next(PIECE).await?;
+            self.take(&output);
         }
     }
 

@@ -45,6 +45,8 @@ enum Program {
     Interpreter,
     /// Ends at its first input.
     Waiter,
+    /// Reads all and says nothing: a language server that is stuck.
+    Silent,
     /// A command of a shell.
     Queued,
 }
@@ -148,6 +150,7 @@ impl Table {
                 one.input.extend_from_slice(input);
                 driver::go_on(one);
             }
+            (Program::Silent, _) => {}
             (Program::Waiter, _) => self.end(number, 0),
             _ => one.input.extend_from_slice(input),
         }
@@ -184,6 +187,9 @@ impl Processes for FakeProcesses {
             Wiring::Shell => Program::Shell,
             Wiring::Terminal(_) => Program::Terminal,
             Wiring::Pipes if interprets => Program::Interpreter,
+            Wiring::Pipes if request.argv.iter().any(|word| word == "language-server") => {
+                Program::Silent
+            }
             Wiring::Pipes => Program::Waiter,
         };
         self.with(sandbox, |table| {

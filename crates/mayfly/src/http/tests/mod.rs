@@ -7,6 +7,7 @@ mod files;
 mod git;
 mod interpreter;
 mod listener;
+mod lsp;
 mod network;
 mod previews;
 mod process;
