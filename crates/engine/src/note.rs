@@ -68,9 +68,6 @@ impl Note {
                 language: language.clone(),
                 created: created.parse().ok()?,
             }),
-            ("language", [language, project]) => {
-                Some(Self::Language { language: language.clone(), project: project.clone() })
-            }
             ("terminal", [id, cwd, columns, rows, created, lazy, waiting, envs @ ..]) => {
                 let pairs = envs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
                 Some(Self::Terminal(TerminalNote {
@@ -96,7 +93,6 @@ impl Note {
             Self::Context { id, cwd, language, created } => {
                 join(["context", id, cwd, language, &created.to_string()])
             }
-            Self::Language { language, project } => join(["language", language, project]),
             Self::Terminal(note) => {
                 let size = [note.columns.to_string(), note.rows.to_string()];
                 let created = note.created.to_string();
