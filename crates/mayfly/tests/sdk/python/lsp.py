@@ -36,7 +36,7 @@ async def scenario():
     daytona = client()
     sandbox = await now(daytona.create(params()))
     await refusals(sandbox)
-    await python(sandbox, "proj ect", "proj ect/main ü.py")
+    await python(sandbox, "a project", "a project/main ü.py")
     await typescript(sandbox)
     await now(sandbox.delete())
     if NEWER and FORM == "sync":
