@@ -35,6 +35,7 @@ use tower::ServiceExt as _;
 use super::app::{App, Who};
 use super::fault::{Answer, Fault, Origin};
 use super::gate::{self, Admitted, Peer};
+use super::pass::Pass;
 use super::shape;
 use address::{Address, Named};
 use guard::Passed;
@@ -232,6 +233,7 @@ async fn toolbox(front: &Front, address: &Address, request: Request) -> Answer<R
     *request.uri_mut() = uri.parse().map_err(|_| Fault::bad_request("the path is no path"))?;
     request.headers_mut().remove(axum::http::header::AUTHORIZATION);
     request.extensions_mut().insert(Admitted(Who(Arc::new(caller))));
+    request.extensions_mut().insert(Pass::Preview(passed.sandbox));
     request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
     Ok(pass_on(front.inner.clone(), request).await)
 }

@@ -218,6 +218,27 @@ async fn n12_public_opens_previews_but_never_the_toolbox() {
 }
 
 #[tokio::test]
+async fn case_16_older_clients_reach_the_toolbox_s_sockets_at_port_2280() {
+    let house = House::new().await;
+    let (one, two) = (house.edge.sandbox().await, house.edge.sandbox().await);
+    let token = house.token(&one, 2280).await;
+    let answer = async |sandbox: &str, more: &str| {
+        let mut socket = TcpStream::connect(house.at).await.unwrap();
+        let head = format!(
+            "GET /process/pty/create-connect?id=p&cols=80&rows=24 HTTP/1.1\r\n\
+             Host: 2280-{sandbox}.localhost:3457\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        status(&read_until(&mut socket, b"\r\n\r\n").await)
+    };
+    let header = format!("X-Daytona-Preview-Token: {token}\r\n");
+    assert_eq!(answer(&one, &header).await, 101);
+    assert_eq!(answer(&one, "").await, 401);
+    assert_eq!(answer(&two, &header).await, 401, "of another sandbox");
+}
+
+#[tokio::test]
 async fn case_16_a_signed_link_opens_one_port_for_its_time() {
     let house = House::new().await;
     let one = house.edge.sandbox().await;
