@@ -141,7 +141,7 @@ say('https', tcp('8.8.8.8', 443))
 ";
 
 #[test]
-fn n6_only_the_policys_resolver_and_only_allowed_names() {
+fn n6_only_the_resolver_of_the_policy_and_only_allowed_names() {
     let Some((internet, bench)) = Internet::open("N6", |_| {}) else { return };
     internet.serve(853, crate::internet::echo);
     internet.serve(443, crate::internet::echo);
