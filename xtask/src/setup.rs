@@ -64,6 +64,8 @@ pub(crate) fn for_running() -> Result<()> {
 /// Installs whatever is missing for tests, too, and says which part runs: minutes on a fresh machine.
 pub(crate) fn for_testing() -> Result<()> {
     packages()?;
+    // Also what only other systems build with: the check of licences reads all, and nothing after this loads more.
+    step::run(&mut command("cargo", &["fetch", "--locked", "--quiet"]))?;
     for (verb, tool) in CARGO_TOOLS {
         part(
             tool,
