@@ -282,7 +282,8 @@ pub fn joined<T: fmt::Display>(entries: &[T]) -> String {
     entries.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// A change of what a sandbox may reach; `None` leaves that part as it is.
+/// A change of what a sandbox may reach; `None` leaves that part as it is, but for what [`NetworkChange::apply`]
+/// says of lists and blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkChange {
     /// Whether nothing may be reached.
@@ -296,13 +297,21 @@ pub struct NetworkChange {
 }
 
 impl NetworkChange {
-    /// The policy that results.
+    /// The policy that results. As the published clients document it, a list lifts a block that the change does
+    /// not ask for, and an explicit end of the block gives the public internet back: lists that the change does
+    /// not give go with it.
     pub fn apply(&self, base: &NetworkPolicy) -> NetworkPolicy {
         let base = base.clone();
+        let lists = self.cidrs.as_ref().is_some_and(|list| !list.is_empty())
+            || self.domains.as_ref().is_some_and(|list| !list.is_empty());
+        let (cidrs, domains) = match self.block_all {
+            Some(false) => (Vec::new(), Vec::new()),
+            _ => (base.cidrs, base.domains),
+        };
         NetworkPolicy {
-            block_all: self.block_all.unwrap_or(base.block_all),
-            cidrs: self.cidrs.clone().unwrap_or(base.cidrs),
-            domains: self.domains.clone().unwrap_or(base.domains),
+            block_all: self.block_all.unwrap_or(base.block_all && !lists),
+            cidrs: self.cidrs.clone().unwrap_or(cidrs),
+            domains: self.domains.clone().unwrap_or(domains),
             proxy: self.proxy.clone().unwrap_or(base.proxy),
         }
     }
@@ -446,12 +455,22 @@ mod tests {
     }
 
     #[test]
-    fn a_change_leaves_what_it_does_not_name() {
-        let base = NetworkPolicy { cidrs: cidrs("1.1.1.1").unwrap(), ..NetworkPolicy::blocked() };
-        let change = NetworkChange { block_all: Some(false), ..NetworkChange::default() };
-        let next = change.apply(&base);
-        assert!(!next.block_all && next.cidrs == base.cidrs);
-        let change = NetworkChange { cidrs: Some(Vec::new()), ..NetworkChange::default() };
-        assert!(change.apply(&base).cidrs.is_empty());
+    fn a_change_leaves_what_it_does_not_name_and_lists_and_blocks_lift_each_other() {
+        let (one, two) = (cidrs("1.1.1.1").unwrap(), cidrs("2.2.2.2").unwrap());
+        let base = NetworkPolicy { cidrs: one.clone(), ..NetworkPolicy::blocked() };
+        let none = NetworkChange::default();
+        assert_eq!(none.apply(&base), base);
+        let open = NetworkChange { block_all: Some(false), ..none.clone() };
+        assert_eq!(open.apply(&base), NetworkPolicy::default(), "the public internet again");
+        let list = NetworkChange { cidrs: Some(two.clone()), ..none.clone() };
+        let listed = NetworkPolicy { cidrs: two, ..NetworkPolicy::default() };
+        assert_eq!(list.apply(&base), listed);
+        assert_eq!(NetworkChange { block_all: Some(false), ..list.clone() }.apply(&base), listed);
+        let both = NetworkChange { block_all: Some(true), ..list }.apply(&base);
+        assert!(both.block_all, "a block wins over lists of the same change");
+        let cleared = NetworkChange { cidrs: Some(Vec::new()), ..none.clone() }.apply(&base);
+        assert!(cleared.block_all && cleared.cidrs.is_empty(), "no list lifts nothing");
+        let blocked = NetworkChange { block_all: Some(true), ..none }.apply(&listed);
+        assert!(blocked.block_all && blocked.cidrs == listed.cidrs);
     }
 }

@@ -89,9 +89,12 @@ async fn changes_are_live_and_name_only_what_they_change() {
     all.set_network(who, "box", lists("1.1.1.0/24", "*.a.com")).await.unwrap();
     let changed = all.set_network(who, "box", block(true)).await.unwrap();
     assert!(changed.network.block_all && changed.network.lists(), "the lists stay");
-    all.set_network(who, "box", block(false)).await.unwrap();
+    all.set_network(who, "box", lists("1.1.1.0/24", "")).await.unwrap();
     let kept = both(&site, "box").await;
-    assert!(!kept.block_all && kept.cidrs.len() == 1 && kept.domains.len() == 1);
+    assert!(!kept.block_all && kept.cidrs.len() == 1, "a list lifts the block");
+    all.set_network(who, "box", block(false)).await.unwrap();
+    let open = both(&site, "box").await;
+    assert!(!open.block_all && !open.lists(), "the public internet again");
     let stranger = site.stranger();
     assert_eq!(
         all.set_network(&stranger, "box", block(true)).await.unwrap_err().kind(),

@@ -18,7 +18,8 @@ use super::time::rfc3339;
 /// Entries of a page when the caller does not say.
 const PAGE: u32 = 100;
 
-/// A change of what a sandbox may reach; what is absent stays, an empty text clears a list.
+/// A change of what a sandbox may reach; what is absent stays, an empty text clears a list. A list lifts an
+/// earlier block; `networkBlockAll: false` clears lists that are not given with it.
 ///
 /// `networkBlockAll` wins over both lists; lists allow what any of them names and nothing else; without both the
 /// public internet is reachable. A refused change changes nothing.

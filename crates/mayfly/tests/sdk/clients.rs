@@ -86,6 +86,11 @@ tests! {
     python_new_sync_files: python("python-new", "sync", "files");
     python_new_sync_git: python("python-new", "sync", "git");
     python_new_sync_lsp: python("python-new", "sync", "lsp");
+    python_new_sync_reach: python("python-new", "sync", "reach");
+    python_new_async_reach: python("python-new", "async", "reach");
+    python_old_sync_reach: python("python-old", "sync", "reach");
+    python_marked_async_reach: python("python-marked", "async", "reach");
+    typescript_reach: typescript("esm", "reach");
     python_new_sync_errors: python("python-new", "sync", "errors");
     python_new_async_life: python("python-new", "async", "life");
     python_new_async_run: python("python-new", "async", "run");

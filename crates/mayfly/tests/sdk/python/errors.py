@@ -72,8 +72,6 @@ async def unsupported(house):
         "fork": lambda: fork(),
         "snapshot": lambda: snapshot("copy"),
         "volumes": lambda: house.volume.create("data"),
-        "preview": lambda: sandbox.get_preview_link(3000),
-        "ssh": lambda: sandbox.create_ssh_access(),
         "buildInfo": lambda: house.create(CreateSandboxFromImageParams(image="alpine:3", resources=Resources(cpu=1))),
         "volume": lambda: house.create(params(volumes=[VolumeMount(volume_id="v", mount_path="/v")])),
         "linkedSandbox": lambda: house.create(params(linked_sandbox=sandbox.id)),

@@ -64,8 +64,6 @@ async function unsupported(daytona) {
     fork: () => sandbox.fork(),
     snapshot: () => sandbox.createSnapshot('copy'),
     volumes: () => daytona.volume.create('data'),
-    preview: () => sandbox.getPreviewLink(3000),
-    ssh: () => sandbox.createSshAccess(),
     buildInfo: () => daytona.create(params(image)),
     volume: () => daytona.create(params({ volumes: [{ volumeId: 'v', mountPath: '/v' }] })),
     linkedSandbox: () => daytona.create(params({ linkedSandbox: sandbox.id })),
