@@ -46,6 +46,18 @@ enum Source {
     File,
 }
 
+/// What to ask before an answer is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// For output, and for what comes behind it: beside the question that is answered next stands another, so that
+    /// init need not wait for it.
+    Ahead,
+    /// For what there is now; questions that wait are answered at once before it.
+    Now,
+    /// Nothing: questions are on their way.
+    Nothing,
+}
+
 /// A connection to process 1, and questions that it has not answered.
 #[derive(Debug)]
 struct Line {
@@ -130,14 +142,17 @@ impl Reader {
     }
 
     /// Waits for one answer, or reads once. `false` = the connection was gone, and there is a new one.
-    async fn fetch(&mut self, max: usize, wait: bool) -> Result<bool> {
+    async fn fetch(&mut self, max: usize, ask: Ask) -> Result<bool> {
         match &mut self.source {
             Source::Init(line) => {
-                // Beside the question that is answered next stands another, so that init need not wait for it.
-                let limit = if wait { AHEAD } else { line.asked.saturating_add(1).min(MAX_ASKED) };
+                let limit = match ask {
+                    Ask::Ahead => AHEAD,
+                    Ask::Now => line.asked.saturating_add(1).min(MAX_ASKED),
+                    Ask::Nothing => 0,
+                };
                 while line.asked < limit {
                     let max = u32::try_from(max).unwrap_or(u32::MAX);
-                    let packet = Writer::new(READ).u32(max).u8(wait.into()).finish();
+                    let packet = Writer::new(READ).u32(max).u8((ask == Ask::Ahead).into()).finish();
                     if line.sender.send(&packet).await.is_err() {
                         break;
                     }
@@ -217,7 +232,7 @@ async fn open(host: &Arc<Host>, which: Which, from: u64, held: bool) -> Result<(
 impl Follower for Reader {
     async fn next(&mut self, max: usize) -> Result<Output> {
         while !self.got.is_some() {
-            self.fetch(max, true).await?;
+            self.fetch(max, Ask::Ahead).await?;
         }
         Ok(self.got.give(max))
     }
@@ -229,8 +244,11 @@ impl Follower for Reader {
                 Source::File => None,
             };
             let fetching = async {
+                let mut ask = Ask::Now;
                 loop {
-                    let answered = self.fetch(max, false).await?;
+                    let answered = self.fetch(max, ask).await?;
+                    // A new connection was asked nothing yet.
+                    ask = if answered { Ask::Nothing } else { Ask::Now };
                     let unanswered = match &self.source {
                         Source::Init(line) => line.asked,
                         Source::File => 0,

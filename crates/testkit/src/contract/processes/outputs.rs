@@ -28,6 +28,8 @@ async fn offsets(host: &Host<'_>) {
     assert_eq!((nothing.pieces.len(), nothing.exit_code), (0, None), "now does not wait");
     // A wait that is given up loses nothing.
     assert!(tokio::time::timeout(Duration::from_millis(20), before.next(100)).await.is_err());
+    let nothing = before.now(100).await.expect("now behind a wait that was given up");
+    assert_eq!(nothing.pieces.len(), 0, "now does not wait for answers to earlier waits either");
     host.write(number, b"go\n").await;
     let mut said = Said::default();
     read_until(&mut *before, &mut said, "out1").await;
