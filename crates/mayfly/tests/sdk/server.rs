@@ -39,6 +39,9 @@ impl Server {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("MAYFLY_API_KEY", KEY)
             .env("MAYFLY_POOL_NAMESPACES", "4")
+            // Servers of several tests run at once.
+            .env("MAYFLY_SSH_LISTEN", "127.0.0.1:0")
+            .env("MAYFLY_SERVER_PREVIEW_LISTEN", "off")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
