@@ -39,6 +39,7 @@ pub fn serve() -> ExitCode {
 }
 
 fn run(folder: PathBuf) -> Result<std::convert::Infallible> {
+    sys::close_inherited()?;
     let control = sys::inherited_listener();
     // A session of its own, so that no signal of the server's terminal comes here. Listening once more makes
     // the kernel name this process, not the server that made the socket, to whoever connects.

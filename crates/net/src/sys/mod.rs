@@ -11,9 +11,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use numbers::{
-    ACCEPT4, BIND, BPF, CONNECT, EPOLL_CREATE1, EPOLL_CTL, EPOLL_PWAIT, FCNTL, GETRANDOM,
-    GETSOCKNAME, GETSOCKOPT, IOCTL, LISTEN, PIPE2, PRLIMIT64, RECVFROM, RECVMSG, SENDMSG, SENDTO,
-    SETNS, SETSID, SETSOCKOPT, SHUTDOWN, SOCKET, SPLICE, UNSHARE,
+    ACCEPT4, BIND, BPF, CLOSE_RANGE, CONNECT, EPOLL_CREATE1, EPOLL_CTL, EPOLL_PWAIT, FCNTL,
+    GETRANDOM, GETSOCKNAME, GETSOCKOPT, IOCTL, LISTEN, PIPE2, PRLIMIT64, RECVFROM, RECVMSG,
+    SENDMSG, SENDTO, SETNS, SETSID, SETSOCKOPT, SHUTDOWN, SOCKET, SPLICE, UNSHARE,
 };
 pub(crate) use numbers::{
     AGAIN, DATAGRAM, EDGE, FAILED, IN_PROGRESS, INET, INET6, IP_FREEBIND, IP_RECVORIGDSTADDR,
@@ -102,6 +102,12 @@ const NOSIGNAL: usize = 0x4000;
 pub(crate) fn inherited_listener() -> OwnedFd {
     // SAFETY: called once, at start, before anything else could own descriptor 0.
     unsafe { OwnedFd::from_raw_fd(0) }
+}
+
+/// Closes every descriptor above the standard streams. To be called at the very start: this process outlives
+/// whoever left them open, who may wait for their end.
+pub(crate) fn close_inherited() -> Result<()> {
+    plain(CLOSE_RANGE, [3, u32::MAX as usize, 0, 0]).map(drop)
 }
 
 /// A socket that never blocks; closed on exec.

@@ -28,6 +28,7 @@ mod table {
     pub(in crate::sys) const PRLIMIT64: usize = 302;
     pub(in crate::sys) const SETNS: usize = 308;
     pub(in crate::sys) const SETSID: usize = 112;
+    pub(in crate::sys) const CLOSE_RANGE: usize = 436;
     pub(in crate::sys) const GETRANDOM: usize = 318;
     pub(in crate::sys) const BPF: usize = 321;
 }
@@ -58,6 +59,7 @@ mod table {
     pub(in crate::sys) const PRLIMIT64: usize = 261;
     pub(in crate::sys) const SETNS: usize = 268;
     pub(in crate::sys) const SETSID: usize = 157;
+    pub(in crate::sys) const CLOSE_RANGE: usize = 436;
     pub(in crate::sys) const GETRANDOM: usize = 278;
     pub(in crate::sys) const BPF: usize = 280;
 }

@@ -28,6 +28,15 @@ fn a_killed_process_lets_nothing_through_until_its_sandboxes_are_added_again() {
 }
 
 #[test]
+fn the_process_keeps_nothing_open_that_others_wait_for() {
+    let world = World::new();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", world.pid())).unwrap();
+    let zero =
+        |path: std::path::PathBuf| std::fs::read_link(path).is_ok_and(|to| to.ends_with("zero"));
+    assert!(!open.flatten().any(|entry| zero(entry.path())));
+}
+
+#[test]
 fn n13_kills_under_load_let_nothing_through_that_the_policy_denies() {
     const KILLS: usize = 5;
     let mut world = World::new();

@@ -174,7 +174,13 @@ fn start(host: &OwnedFd, folder: &std::path::Path) -> (Child, Client) {
     let path = folder.join("control");
     let control = listen(&path).unwrap();
     let process = inside(host.as_fd(), || {
-        Command::new(env!("CARGO_BIN_EXE_mayfly-net")).arg(folder).stdin(control).spawn().unwrap()
+        // With a descriptor that somebody forgot.
+        Command::new("sh")
+            .args(["-c", r#"exec "$0" "$1" 9< /dev/zero"#, env!("CARGO_BIN_EXE_mayfly-net")])
+            .arg(folder)
+            .stdin(control)
+            .spawn()
+            .unwrap()
     })
     .unwrap();
     let mut client = Client::connect(&path).unwrap();
