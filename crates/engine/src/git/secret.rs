@@ -109,22 +109,8 @@ pub(super) fn has_password(url: &str) -> bool {
 
 /// Percent-decoding; a percent sign without digits stands for itself.
 fn unescape(text: &str) -> Option<String> {
-    let digit =
-        |byte: Option<&u8>| char::from(*byte?).to_digit(16).and_then(|n| u8::try_from(n).ok());
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let code = digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2)));
-        if let (b'%', Some((high, low))) = (byte, code) {
-            out.push(high << 4 | low);
-            at += 3;
-        } else {
-            out.push(byte);
-            at += 1;
-        }
-    }
-    String::from_utf8(out).ok()
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.ok().map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
