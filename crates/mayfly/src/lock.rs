@@ -9,13 +9,18 @@ use std::time::Duration;
 use mayfly_core::{Error, Kind, Result};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::net::UnixListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::config::Config;
 
 /// Looks at a held lock this many times, [`PAUSE`] apart: 15 s, more than a server needs to drain.
 const TRIES: u32 = 750;
 const PAUSE: Duration = Duration::from_millis(20);
+/// What a server is asked to see whether it answers, the beginning of its answer, and the longest wait for it.
+const GREETING: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+const ANSWER: &[u8; 12] = b"HTTP/1.1 200";
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// The exclusive right to a data directory, held until dropped.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ impl DataLock {
             match holder {
                 Some((pid, false)) => return Err(taken(config, pid)),
                 // Not there yet, or on its way out.
-                Some((_, true)) if background && !answers(config) => {}
+                Some((_, true)) if background && !answers(&config.socket()).await => {}
                 Some((pid, true)) if background => return Err(taken(config, pid)),
                 Some((pid, true)) if asked != Some(pid) => {
                     // It may end by itself meanwhile; then the lock is free on the next look.
@@ -157,9 +162,17 @@ fn holder(file: &mut File) -> Option<(Pid, bool)> {
     Some((Pid::from_raw(pid.parse().ok()?)?, kind == "background"))
 }
 
-/// Whether a server accepts connections on the socket.
-fn answers(config: &Config) -> bool {
-    std::os::unix::net::UnixStream::connect(config.socket()).is_ok()
+/// Whether a server answers on the socket. That something accepts connections there is not enough: one that is
+/// ending, or was killed and is not gone yet, does.
+pub(crate) async fn answers(socket: &Path) -> bool {
+    let ask = async {
+        let mut stream = UnixStream::connect(socket).await.ok()?;
+        stream.write_all(GREETING).await.ok()?;
+        let mut answer = [0; ANSWER.len()];
+        stream.read_exact(&mut answer).await.ok()?;
+        (answer == *ANSWER).then_some(())
+    };
+    matches!(tokio::time::timeout(ANSWER_TIME, ask).await, Ok(Some(())))
 }
 
 fn taken(config: &Config, pid: Pid) -> Error {
@@ -214,6 +227,23 @@ mod tests {
         assert_eq!(mode(&config.storage.data_dir), 0o700);
         drop(lock);
         assert!(!config.socket().exists());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_accepts_but_says_nothing_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        assert!(!answers(&path).await);
+        let listener = UnixListener::bind(&path).unwrap();
+        let dying = async { drop(listener.accept().await.unwrap()) };
+        assert!(!tokio::join!(answers(&path), dying).0, "it broke off");
+        let healthy = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; GREETING.len()];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        };
+        assert!(tokio::join!(answers(&path), healthy).0);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use mayfly_core::{Error, Kind, Result};
-use tokio::net::UnixStream;
 
 use super::output::Output;
 use crate::config::Config;
@@ -26,7 +25,7 @@ const SHOWN: usize = 2000;
 /// Two commands at once may both start one: the lock lets only one of them live, and both use it.
 pub(super) async fn ensure(config: &Config, file: Option<&Path>, output: &Output) -> Result<()> {
     let socket = config.socket();
-    if UnixStream::connect(&socket).await.is_ok() {
+    if lock::answers(&socket).await {
         return Ok(());
     }
     lock::make_folders(config)?;
@@ -34,7 +33,7 @@ pub(super) async fn ensure(config: &Config, file: Option<&Path>, output: &Output
     let mut child = start(config, file)?;
     let mut ended = None;
     for _ in 0..TRIES {
-        if UnixStream::connect(&socket).await.is_ok() {
+        if lock::answers(&socket).await {
             return Ok(());
         }
         if ended.is_none() {

@@ -160,11 +160,13 @@ fn commands_at_once_share_one_background_server_which_outlives_a_kill() {
     let children: Vec<Child> = ["a", "b", "c"]
         .map(|name| {
             let mut command = house.command(&["sandbox", "create", "--name", name]);
-            command.stdout(Stdio::null()).spawn().unwrap()
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .into();
-    for mut child in children {
-        assert!(child.wait().unwrap().success(), "{}", house.log());
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}{}", house.log());
     }
     assert_eq!(house.names(), ["a", "b", "c"]);
     let first = house.server().unwrap();

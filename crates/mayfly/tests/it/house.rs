@@ -104,6 +104,9 @@ impl Drop for House {
         for item in list.as_array().into_iter().flatten() {
             self.run(&["sandbox", "rm", item["id"].as_str().unwrap_or_default()]);
         }
+        if std::thread::panicking() {
+            eprintln!("the server said:\n{}", self.log());
+        }
         if let Some(pid) = self.server() {
             signal(pid, "TERM");
             wait_until(|| !alive(pid));
@@ -115,9 +118,12 @@ pub(crate) fn signal(pid: i32, name: &str) {
     Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
 }
 
+/// Whether anything of a process still runs: its first thread may be gone long before the others, which keep
+/// its sockets and locks.
 pub(crate) fn alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z ")
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    !stat.is_empty() && (threads > 1 || !stat.contains(") Z "))
 }
 
 pub(crate) fn wait_until(mut holds: impl FnMut() -> bool) {

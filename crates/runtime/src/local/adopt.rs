@@ -1,13 +1,23 @@
 //! Finding the sandboxes again that an earlier server left running.
 
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use mayfly_core::id::SandboxId;
+
 use super::cgroup::Cgroups;
 use super::ids::{Ids, identify};
-use super::init::Sockets;
+use super::init::{Greeting, Sockets, greet};
 use super::live::Live;
 use super::storage::Storage;
 
 /// Longest wait for the language of one adopted process 1, milliseconds.
 const ADOPTION_PATIENCE: i64 = 200;
+/// Tries while the queue of a process 1 is full of connections that its dead server made, and the pause
+/// between them: 200 ms.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Finds running sandboxes by their sockets. A socket that nobody answers on is removed: its sandbox is
 /// stopped. One that is answered but does not fit is ended, since nothing is known of it; whoever is no
@@ -20,14 +30,14 @@ pub(super) fn adopt(
 ) -> Vec<Live> {
     let mut adopted = Vec::new();
     for id in sockets.ids() {
-        let found = sockets.connect(id).ok().and_then(|socket| {
+        let found = connect(sockets, id).and_then(|socket| {
             let (pid, pidfd, slot) = identify(&socket, ids)?;
             let slot = slot?;
             let spec = storage.spec(id).ok();
-            // Only another language is refused: a frozen or busy one answers late, and the kernel's word on
-            // who listens is enough.
+            // Only another language is refused: a frozen or busy one answers late, one with as many clients as
+            // it can have not at all, and the kernel's word on who listens is enough.
             let frozen = cgroups.group(slot).is_frozen().unwrap_or(false);
-            let speaks = frozen || super::init::understands(&socket, ADOPTION_PATIENCE);
+            let speaks = frozen || greet(&socket, ADOPTION_PATIENCE) != Greeting::Foreign;
             match spec {
                 Some(spec) if speaks => {
                     let place = (slot, ids);
@@ -54,4 +64,15 @@ pub(super) fn adopt(
         }
     }
     adopted
+}
+
+fn connect(sockets: &Sockets, id: SandboxId) -> Option<OwnedFd> {
+    for _ in 0..TRIES {
+        match sockets.connect(id) {
+            Ok(socket) => return Some(socket),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
+            Err(_) => return None,
+        }
+    }
+    None
 }

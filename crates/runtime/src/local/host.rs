@@ -85,8 +85,9 @@ impl Host {
         let sockets = Sockets::open(&run)?;
         let Ground { storage, cgroups, ids, .. } = &ground;
         let adopted = adopt(&sockets, storage, cgroups, *ids);
-        let slots: Vec<u32> = adopted.iter().map(|live| live.slot).collect();
-        cgroups.sweep(&slots)?;
+        let mut slots: Vec<u32> = adopted.iter().map(|live| live.slot).collect();
+        // What is still dying, or stuck in the kernel, keeps its slot and nobody from starting.
+        slots.extend(cgroups.sweep(&slots)?);
         storage.remove_half_made()?;
         let folders = (run.as_path(), private_folder(&data_dir, "audit")?);
         let network = network(&options, profile, folders, &adopted, notices)?;
@@ -413,7 +414,7 @@ impl Host {
             && let Ok(socket) = self.sockets.connect(id)
         {
             // Late answers are no reason to give no logs.
-            let _ = super::init::understands(&socket, LOGS_PATIENCE);
+            let _ = super::init::greet(&socket, LOGS_PATIENCE);
         }
         Ok(folder)
     }

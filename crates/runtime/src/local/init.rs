@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use mayfly_core::id::SandboxId;
 use mayfly_core::{Error, Kind, Result};
-use mayfly_init::protocol::{MAX_PACKET, Reader, VERSION, Writer, init};
+use mayfly_init::protocol::{MAX_PACKET, Reader, Stage, VERSION, Writer, init};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::Interest;
@@ -83,11 +83,22 @@ impl Sockets {
     }
 }
 
-/// Whether the init behind this connection speaks our language, or stays silent for `milliseconds`.
-pub(super) fn understands(socket: &OwnedFd, milliseconds: i64) -> bool {
+/// What the init behind a connection says to a greeting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Greeting {
+    /// It speaks our language.
+    Understood,
+    /// It said nothing in time, or had no room for one more client.
+    Silent,
+    /// It answered in another language.
+    Foreign,
+}
+
+/// Greets init and waits so many milliseconds for its answer.
+pub(super) fn greet(socket: &OwnedFd, milliseconds: i64) -> Greeting {
     let ping = Writer::new(init::PING).finish();
     if rustix::net::send(socket, &ping, SendFlags::NOSIGNAL).is_err() {
-        return false;
+        return Greeting::Silent;
     }
     let mut polled = [rustix::event::PollFd::new(socket, rustix::event::PollFlags::IN)];
     let timeout = rustix::event::Timespec {
@@ -96,15 +107,28 @@ pub(super) fn understands(socket: &OwnedFd, milliseconds: i64) -> bool {
     };
     let mut buffer = [0_u8; 64];
     if !matches!(rustix::event::poll(&mut polled, Some(&timeout)), Ok(ready) if ready > 0) {
-        return true;
+        return Greeting::Silent;
     }
-    let Ok((_, length)) = rustix::net::recv(socket, &mut buffer[..], RecvFlags::empty()) else {
-        return false;
-    };
-    let mut reader = Reader::new(&buffer[..length.min(buffer.len())]);
-    // One version back is served, so that a server can be replaced while sandboxes live.
-    reader.u8() == Some(init::PONG)
-        && reader.u32().is_some_and(|version| version.abs_diff(VERSION.into()) <= 1)
+    match rustix::net::recv(socket, &mut buffer[..], RecvFlags::empty()) {
+        Ok((_, length)) => judge(&buffer[..length.min(buffer.len())]),
+        Err(_) => Greeting::Silent,
+    }
+}
+
+fn judge(answer: &[u8]) -> Greeting {
+    let mut reader = Reader::new(answer);
+    match reader.u8() {
+        // It let go of the connection.
+        None => Greeting::Silent,
+        Some(init::FAILED) if reader.u8() == Some(Stage::Busy as u8) => Greeting::Silent,
+        // One version back is served, so that a server can be replaced while sandboxes live.
+        Some(init::PONG)
+            if reader.u32().is_some_and(|version| version.abs_diff(VERSION.into()) <= 1) =>
+        {
+            Greeting::Understood
+        }
+        Some(_) => Greeting::Foreign,
+    }
 }
 
 /// A connection that async code can wait on.
@@ -169,4 +193,40 @@ impl Connection {
 pub(super) fn nonsense(id: SandboxId) -> Error {
     Error::new(Kind::Internal, format!("process 1 of sandbox {id} answered nonsense"))
         .with_hint("stop and start the sandbox")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_in_another_language_is_foreign() {
+        let pong = |version: u32| Writer::new(init::PONG).u32(version).finish();
+        let failed = |stage: Stage| Writer::new(init::FAILED).u8(stage as u8).u32(11).finish();
+        let ours = u32::from(VERSION);
+        for (answer, expected) in [
+            (pong(ours), Greeting::Understood),
+            (pong(ours - 1), Greeting::Understood),
+            (pong(ours + 2), Greeting::Foreign),
+            (failed(Stage::Busy), Greeting::Silent),
+            (failed(Stage::Request), Greeting::Foreign),
+            (b"HTTP/1.1 400".to_vec(), Greeting::Foreign),
+            (Vec::new(), Greeting::Silent),
+        ] {
+            assert_eq!(judge(&answer), expected, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_lets_go_of_the_connection_is_silent() {
+        let pair = || {
+            let flags = SocketFlags::CLOEXEC;
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        };
+        let (ours, theirs) = pair().unwrap();
+        drop(theirs);
+        assert_eq!(greet(&ours, 200), Greeting::Silent);
+        let (ours, _theirs) = pair().unwrap();
+        assert_eq!(greet(&ours, 1), Greeting::Silent);
+    }
 }

@@ -208,16 +208,23 @@ impl Cgroups {
         Ok(slots)
     }
 
-    /// Kills and removes every group whose slot is not in `keep`; returns how many slots that were.
-    pub fn sweep(&self, keep: &[u32]) -> Result<usize> {
-        let mut removed = 0;
-        for slot in self.slots()?.into_iter().filter(|slot| !keep.contains(slot)) {
-            let group = self.group(slot);
-            group.kill()?;
-            group.remove()?;
-            removed += 1;
+    /// Kills and removes every group whose slot is not in `keep`. Gives the slots whose groups stay: their
+    /// processes had not ended within 2 s in all, or the kernel refused; nobody may use these slots.
+    pub fn sweep(&self, keep: &[u32]) -> Result<Vec<u32>> {
+        let mut groups: Vec<Group> =
+            self.slots()?.into_iter().map(|slot| self.group(slot)).collect();
+        groups.retain(|group| !keep.contains(&group.slot));
+        // All at once, so that they end beside each other.
+        let killed: Vec<Result<()>> = groups.iter().map(Group::kill).collect();
+        let mut steps = REMOVE_STEPS;
+        let mut stuck = Vec::new();
+        for (group, killed) in groups.iter().zip(killed) {
+            if let Err(error) = killed.and_then(|()| group.remove_within(&mut steps)) {
+                tracing::warn!(%error, slot = group.slot, "the groups of a dead sandbox stay");
+                stuck.push(group.slot);
+            }
         }
-        Ok(removed)
+        Ok(stuck)
     }
 
     /// Removes the parents when no group is left in them; a parent in use stays.
@@ -229,8 +236,12 @@ impl Cgroups {
 
     /// Removes every group and the parents: nothing of ours stays in any hierarchy.
     pub fn remove_all(&self) -> Result<()> {
-        self.sweep(&[])?;
-        self.inner.hierarchies.iter().try_for_each(Hierarchy::remove_parent)
+        let stuck = self.sweep(&[])?;
+        if stuck.is_empty() {
+            return self.inner.hierarchies.iter().try_for_each(Hierarchy::remove_parent);
+        }
+        Err(Error::new(Kind::Timeout, format!("groups {stuck:?} have processes"))
+            .with_hint("a process in them is stuck in the kernel; try again later"))
     }
 }
 
@@ -281,14 +292,17 @@ impl Group {
     /// Removes the groups in all hierarchies, waiting at most 2 s for processes that are exiting.
     /// Groups that are gone are a success; [`Kind::Timeout`] when processes live on.
     pub fn remove(&self) -> Result<()> {
+        self.remove_within(&mut { REMOVE_STEPS })
+    }
+
+    fn remove_within(&self, steps: &mut u32) -> Result<()> {
         let name = self.slot.to_string();
-        let mut steps = REMOVE_STEPS;
         for hierarchy in &self.inner.hierarchies {
             loop {
                 match rustix::fs::unlinkat(hierarchy.parent.as_fd(), &name, AtFlags::REMOVEDIR) {
                     Ok(()) | Err(rustix::io::Errno::NOENT) => break,
-                    Err(rustix::io::Errno::BUSY) if steps > 0 => {
-                        steps -= 1;
+                    Err(rustix::io::Errno::BUSY) if *steps > 0 => {
+                        *steps -= 1;
                         sleep(REMOVE_STEP);
                     }
                     Err(rustix::io::Errno::BUSY) => {

@@ -159,7 +159,7 @@ fn sweeping_removes_all_but_the_kept_with_their_processes() {
     let mut child = run(&groups[1], "exec sleep 100");
     assert!(eventually(|| groups[1].procs().unwrap().len() == 1));
     let reaper = std::thread::spawn(move || child.wait().unwrap());
-    assert_eq!(fixture.cgroups.sweep(&[3]).unwrap(), 2);
+    assert_eq!(fixture.cgroups.sweep(&[3]).unwrap(), [0_u32; 0]);
     assert_eq!(fixture.cgroups.slots().unwrap(), [3]);
     reaper.join().unwrap();
     let again = Cgroups::detect(
@@ -170,6 +170,20 @@ fn sweeping_removes_all_but_the_kept_with_their_processes() {
     let join = groups[2].open_join().unwrap();
     assert_eq!(join.v1.len(), groups[2].v1_procs_paths().len());
     assert_eq!(join.v2.is_some(), groups[2].v2_path().is_some());
+}
+
+#[test]
+fn a_group_that_does_not_end_is_named_and_the_others_go() {
+    let Some(fixture) = fixture("stuck", false) else { return };
+    for slot in 1..=2 {
+        fixture.cgroups.prepare(slot).unwrap();
+    }
+    // A group inside holds it like a process that does not end.
+    let held = fixture.cgroups.inner.hierarchies[0].path.join("1/held");
+    fs::create_dir(&held).unwrap();
+    assert_eq!(fixture.cgroups.sweep(&[]).unwrap(), [1]);
+    assert_eq!(fixture.cgroups.slots().unwrap(), [1]);
+    fs::remove_dir(&held).unwrap();
 }
 
 #[test]
