@@ -79,6 +79,7 @@ impl House {
             snapshot_name: snapshot.name.clone(),
             user: snapshot.user.clone(),
             env: std::collections::BTreeMap::new(),
+            later_env: std::collections::BTreeMap::new(),
             labels: std::collections::BTreeMap::new(),
             public: false,
             target: self.settings.target.clone(),

@@ -11,9 +11,10 @@ use mayfly_core::ports::files::Files;
 use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{Places, Usage};
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
-use mayfly_core::sandbox::{Sandbox, State};
+use mayfly_core::sandbox::{Command, EnvChange, Sandbox, State, on_command};
 use mayfly_core::{Code, Error, Result};
 
+use crate::commit;
 use crate::contexts::Contexts;
 use crate::house::{House, need};
 use crate::living::Live;
@@ -67,18 +68,30 @@ impl Reach {
         self.sandbox.id
     }
 
-    /// Runs a program to its end with env = image, sandbox, call (later wins). Counts as use throughout.
+    /// Runs a program to its end with env = image, sandbox, set later, call (later wins). Counts as use throughout.
     pub async fn exec(&self, mut request: ExecRequest) -> Result<ExecOutcome> {
         request.env = self.environment(request.env);
         let _busy = self.busy();
         self.house.runtime.exec(self.id(), request).await
     }
 
-    /// The sandbox's environment with a call's over it.
-    pub(crate) fn environment(&self, call: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    /// The sandbox's environment, what was set later over it, and a call's over both.
+    pub fn environment(&self, call: BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut env = self.sandbox.env.clone();
+        env.extend(self.sandbox.later_env.clone());
         env.extend(call);
         env
+    }
+
+    /// Changes the environment of what starts from now on, whatever server runs then; all that was set so.
+    /// [`mayfly_core::Kind::Invalid`] names what is wrong; then nothing is changed.
+    pub async fn set_env(&self, change: EnvChange) -> Result<BTreeMap<String, String>> {
+        let changed = commit::change(&self.house, &self.live, |current: &Sandbox, now| {
+            on_command(current, Command::SetEnv(change.clone()), now)
+                .map_err(|denied| denied.into_error(&current.name))
+        });
+        changed.await?;
+        Ok(self.live.record().later_env.clone())
     }
 
     /// Sessions.

@@ -14,8 +14,9 @@ use crate::stay::follow::Follow;
 use crate::supervisor::{CLIENT, OUTPUT, Supervisor, TURN};
 use crate::sys::{self, READABLE, WRITABLE, Watch};
 
-/// Clients at once; a client without a command costs only its descriptor.
-const MAX_CLIENTS: usize = MAX_COMMANDS + 64;
+/// Clients at once: one of each command, two of all that stays (a server follows each of them once for all its
+/// readers, and once more for a pipe), and some that ask. One without a command costs only its descriptor.
+const MAX_CLIENTS: usize = MAX_COMMANDS + 2 * stay::MAX_STAYING + 64;
 
 pub(crate) struct Client {
     pub(crate) socket: OwnedFd,

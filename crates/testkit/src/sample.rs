@@ -32,6 +32,7 @@ pub fn sandbox(organization: OrganizationId, name: &str) -> Sandbox {
         snapshot_name: "host".to_owned(),
         user: "root".to_owned(),
         env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
+        later_env: BTreeMap::from([("LATER".to_owned(), "a=b\n\"ü\"".to_owned())]),
         labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
         public: false,
         target: "local".to_owned(),

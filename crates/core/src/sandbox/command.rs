@@ -44,6 +44,8 @@ pub enum Command {
     SetPublic(bool),
     /// Change what it may reach.
     SetNetwork(NetworkChange),
+    /// Change the environment of what starts from now on.
+    SetEnv(EnvChange),
 }
 
 impl Command {
@@ -63,7 +65,33 @@ impl Command {
             Self::SetTimer(..) => "set a timer of",
             Self::SetPublic(_) => "change the visibility of",
             Self::SetNetwork(_) => "change the network of",
+            Self::SetEnv(_) => "change the environment of",
         }
+    }
+}
+
+/// A change of the environment that was set later than a sandbox was made; what is taken out goes first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnvChange {
+    /// Variables to set.
+    pub set: BTreeMap<String, String>,
+    /// Variables to take out; unknown ones are none.
+    pub unset: Vec<String>,
+    /// Variables whose value begins like this are taken out, but those that are set in the same change.
+    pub unset_value_prefix: Option<String>,
+}
+
+impl EnvChange {
+    /// The variables after the change.
+    pub fn apply(&self, before: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut after = before.clone();
+        after.retain(|name, value| {
+            let has_prefix =
+                self.unset_value_prefix.as_ref().is_some_and(|prefix| value.starts_with(prefix));
+            !has_prefix && !self.unset.contains(name)
+        });
+        after.extend(self.set.clone());
+        after
     }
 }
 

@@ -25,7 +25,7 @@ mod record;
 mod timers;
 mod transitions;
 
-pub use command::{Claim, Command, Denied, Effect, Step};
+pub use command::{Claim, Command, Denied, Effect, EnvChange, Step};
 pub use create::{CreateSandbox, Resize};
 pub use due::due;
 pub use fact::Fact;

@@ -187,6 +187,8 @@ pub struct Sandbox {
     pub user: String,
     /// Environment of its commands.
     pub env: BTreeMap<String, String>,
+    /// What was set later, over `env`, for what starts from then on.
+    pub later_env: BTreeMap<String, String>,
     /// Labels of the caller.
     pub labels: BTreeMap<String, String>,
     /// Whether previews need no token.

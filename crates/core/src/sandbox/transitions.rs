@@ -20,6 +20,7 @@ pub fn on_command(sandbox: &Sandbox, command: Command, now: Moment) -> Result<St
         | Command::SetTimer(..)
         | Command::SetPublic(_)
         | Command::SetNetwork(_)
+        | Command::SetEnv(_)
             if sandbox.state != State::Destroying =>
         {
             settings(sandbox, command, now)
@@ -53,7 +54,8 @@ pub fn on_command(sandbox: &Sandbox, command: Command, now: Moment) -> Result<St
         Command::SetLabels(_)
         | Command::SetTimer(..)
         | Command::SetPublic(_)
-        | Command::SetNetwork(_) => settings(sandbox, command, now),
+        | Command::SetNetwork(_)
+        | Command::SetEnv(_) => settings(sandbox, command, now),
     }
 }
 
@@ -233,6 +235,11 @@ fn settings(sandbox: &Sandbox, command: Command, now: Moment) -> Result<Step, De
         }
         Command::SetPublic(public) => next.public = public,
         Command::SetNetwork(change) => next.network = change.apply(&next.network),
+        Command::SetEnv(change) => {
+            next.later_env = change.apply(&next.later_env);
+            input::env(&next.later_env)
+                .map_err(|error| Denied::Invalid(error.message().to_owned()))?;
+        }
         _ => return Err(Denied::InTransition { verb: command.verb(), state: sandbox.state }),
     }
     if next != *sandbox {

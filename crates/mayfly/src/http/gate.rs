@@ -14,6 +14,7 @@ use mayfly_engine::Refusal;
 
 use super::app::{App, Who};
 use super::fault::{Answer, Fault};
+use super::leftover::Leftover;
 use super::pass::{self, Pass};
 use super::shape;
 
@@ -46,6 +47,7 @@ pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Nex
     let route = request.extensions().get::<MatchedPath>().cloned();
     let from = origin(&request);
     let mut who = None;
+    let leftover = Leftover::of(&mut request);
     let run = async {
         match admit(&app, &mut request, &from).await {
             Ok(admitted) => {
@@ -63,6 +65,9 @@ pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Nex
         .into_response()
     });
     let response = if response.status().as_u16() >= 400 {
+        if let Some(leftover) = leftover {
+            leftover.take().await;
+        }
         if response.status() == StatusCode::UNAUTHORIZED {
             // Only counted: the answer is a refusal already.
             let _ = app.strangers.take(&from, app.clock.now().mono);

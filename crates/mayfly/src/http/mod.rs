@@ -19,6 +19,7 @@ mod health;
 mod input;
 mod internal;
 mod keys;
+mod leftover;
 mod metrics;
 mod multipart;
 mod network;
@@ -42,6 +43,7 @@ mod tests;
 mod time;
 mod toolbox;
 mod toolbox_download;
+mod toolbox_env;
 mod toolbox_files;
 mod toolbox_git;
 mod toolbox_info;
@@ -89,6 +91,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(toolbox_pty::router())
         .merge(toolbox_interpreter::router())
         .merge(toolbox_info::router())
+        .merge(toolbox_env::router())
         .merge(toolbox_port::router())
         .merge(config::router())
         .merge(health::router())

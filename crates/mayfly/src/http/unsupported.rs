@@ -1,10 +1,8 @@
 //! What the contract knows and this server does not: 501, named; and what will never be there: 404.
 
 use axum::Router;
-use axum::body::Body;
 use axum::http::StatusCode;
 use axum::routing::any;
-use http_body_util::{BodyExt as _, Limited};
 
 use super::app::App;
 use super::fault::Fault;
@@ -48,27 +46,16 @@ const ABSENT: &[(&str, &str)] = &[
     ("/api/webhooks/{*rest}", "webhook"),
     ("/api/socket.io", "events"),
     ("/api/socket.io/", "events"),
-    ("/toolbox/{s}/env", "env"),
     ("/toolbox/{s}/computeruse/{*rest}", "computeruse"),
 ];
 
-/// Most bytes of a body that are taken before the refusal.
-const TAKEN: usize = 64 << 10;
-
-/// Refuses after taking the body: a connection with unread bytes in it is closed, and clients that keep theirs may
-/// send the next request before they notice.
-async fn lacks(feature: &'static str, body: Body) -> Fault {
-    let _ = Limited::new(body, TAKEN).collect().await;
-    Fault::unsupported(feature)
-}
-
 /// Routes of everything that answers 501.
 pub(crate) fn router() -> Router<App> {
-    let absent = |feature: &'static str| any(async move |body: Body| lacks(feature, body).await);
+    let absent = |feature: &'static str| any(async move || Fault::unsupported(feature));
     let mut router = Router::new()
         .route(
             "/api/snapshots",
-            axum::routing::post(async |body: Body| lacks("builds", body).await),
+            axum::routing::post(async || Fault::unsupported("builds")),
         )
         .route(
             "/api/snapshots/{snapshot}",

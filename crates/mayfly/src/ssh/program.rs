@@ -94,9 +94,7 @@ async fn run(
     channel: Channel<Msg>,
 ) -> std::result::Result<(), (Error, Channel<Msg>)> {
     let terminal = matches!(request.wiring, Wiring::Terminal(_));
-    for (name, value) in &reach.sandbox().env {
-        request.env.entry(name.clone()).or_insert_with(|| value.clone());
-    }
+    request.env = reach.environment(request.env);
     let number = match reach.processes().start(reach.id(), request).await {
         Ok(number) => number,
         Err(error) => return Err((error, channel)),

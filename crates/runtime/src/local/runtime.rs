@@ -83,7 +83,7 @@ impl LocalRuntime {
                 filling.kits.fill();
             })
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
-        let processes = LocalProcesses { host: Arc::clone(&host) };
+        let processes = LocalProcesses::new(Arc::clone(&host));
         let (exits, notices) = (Mutex::new(exits), Mutex::new(notices));
         Ok(Self { files, ports, processes, host, exits, notices, watcher, filler: Some(filler) })
     }

@@ -61,6 +61,7 @@ pub(crate) fn sandbox(n: u128) -> Sandbox {
         snapshot_name: "host".into(),
         user: "root".into(),
         env: BTreeMap::from([("A".into(), "ü \n \"x\"".into())]),
+        later_env: BTreeMap::new(),
         labels: BTreeMap::from([("team".into(), "red".into()), ("a\"b.c".into(), "1".into())]),
         network: NetworkPolicy::blocked(),
         public: true,

@@ -92,6 +92,45 @@ async fn r11_oversized_headers_and_garbage_are_refused() {
 }
 
 #[tokio::test]
+async fn a_refused_request_leaves_its_connection_for_the_next_one() {
+    let server = server(Limits::default()).await;
+    let body = "y".repeat(20_000);
+    let key = format!("Authorization: Bearer {KEY}\r\n");
+    for (line, key, status) in [
+        ("POST /api/sandbox", "", "401"),
+        ("POST /api/sandbox", "Authorization: Bearer wrong\r\n", "401"),
+        ("POST /api/nothing", key.as_str(), "404"),
+        ("POST /toolbox/nobody/process/execute", key.as_str(), "404"),
+        ("PUT /health", key.as_str(), "405"),
+        ("POST /api/volumes", key.as_str(), "501"),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        for round in 0..2 {
+            let head =
+                format!("{line} HTTP/1.1\r\nHost: x\r\n{key}Content-Length: 20000\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // The body comes when the refusal is decided already.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let answer = exchange(&mut stream, &body, "}").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{line} {round}: {answer}");
+        }
+        let answer = exchange(&mut stream, &request("/health"), "\"ok\"").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{line}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_waits_neither_long_nor_for_much() {
+    let server = server(Limits::default()).await;
+    for length in [20_000, 1 << 30] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let head = format!("POST /api/sandbox HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        let answer = exchange(&mut stream, &head, "}").await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{length}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_end_waits_for_requests_under_way_and_takes_no_new_ones() {
     let server = server(Limits::default()).await;
     let mut busy = TcpStream::connect(server.address).await.unwrap();

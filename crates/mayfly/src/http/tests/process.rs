@@ -9,6 +9,48 @@ use serde_json::json;
 use super::Edge;
 
 #[tokio::test]
+async fn the_environment_of_later_processes_is_changed_and_told() {
+    let edge = Edge::new().await;
+    let id = edge.sandbox().await;
+    let path = format!("/toolbox/{id}/env");
+    let set = async |body: serde_json::Value| {
+        let reply = edge.call("POST", &path, &body.to_string()).await;
+        assert_eq!(reply.status, StatusCode::OK, "{body}: {}", reply.body);
+        reply.json()
+    };
+    assert_eq!(set(json!({})).await, json!({}));
+    let odd = "a=b \"c\" $(d)\n\u{fc}";
+    let first = json!({ "A": odd, "B": "secret:1", "C": "secret:2", "D": "" });
+    assert_eq!(set(json!({ "set": first })).await, first);
+    let next = json!({ "set": { "C": "secret:3", "A": "new" }, "unset": ["A", "Z"],
+        "unsetValuePrefix": "secret:" });
+    // Taken out first, then set.
+    assert_eq!(set(next).await, json!({ "A": "new", "C": "secret:3", "D": "" }));
+    assert_eq!(
+        set(json!({ "set": null, "unset": null, "unsetValuePrefix": "" })).await,
+        json!({ "A": "new", "C": "secret:3", "D": "" }),
+        "no prefix is none"
+    );
+    let many: Vec<String> = (0..1025).map(|n| n.to_string()).collect();
+    let much = "x".repeat((1 << 20) + 1);
+    for (body, field) in [
+        (json!({ "set": { "A=B": "x" } }), "set"),
+        (json!({ "set": { "": "x" } }), "set"),
+        (json!({ "set": { "A": "\0" } }), "set.A"),
+        (json!({ "set": { "A": 1 } }), "set.A"),
+        (json!({ "set": { "A": much } }), "env"),
+        (json!({ "unset": "A" }), "unset"),
+        (json!({ "unset": many }), "unset"),
+        (json!({ "unsetValuePrefix": 1 }), "unsetValuePrefix"),
+    ] {
+        let reply = edge.call("POST", &path, &body.to_string()).await;
+        assert_eq!(reply.fault().0, 400, "{field}");
+        assert!(reply.body.contains(field), "{field}: {}", reply.body);
+    }
+    assert_eq!(set(json!({})).await, json!({ "A": "new", "C": "secret:3", "D": "" }));
+}
+
+#[tokio::test]
 async fn a_command_runs_and_its_log_can_be_read_again() {
     let edge = Edge::new().await;
     let id = edge.sandbox().await;

@@ -13,14 +13,14 @@ use mayfly_init::protocol::{Reader as Message, Writer};
 
 use super::Which;
 use super::ask::{Verb, ask_on, bounded};
-use super::files::{KILLED, Kept};
+use super::files::{KILLED, Kept, Read};
 use crate::local::exec::connect;
 use crate::local::host::Host;
 use crate::local::init::{Connection, Sender, nonsense};
 use crate::local::live::Live;
 
 /// Most bytes read from a file at a time.
-const CHUNK: usize = 256 << 10;
+pub(super) const CHUNK: usize = 256 << 10;
 /// Questions that may be unanswered before no more is asked.
 const MAX_ASKED: u32 = 4;
 /// Questions that wait for output, at most.
@@ -101,6 +101,26 @@ impl Got {
         Some(!self.pieces.is_empty() || self.exit.is_some())
     }
 
+    /// Takes output that continues it, or begins behind a gap.
+    pub(super) fn fill(&mut self, output: Output) {
+        self.at = output.from;
+        self.pieces.extend(output.pieces);
+        self.exit = output.exit_code;
+    }
+
+    /// Takes what was read from a file; the exit code where that was the last of it.
+    pub(super) fn fill_read(&mut self, read: Read, exit: Option<i32>) {
+        self.at = read.from;
+        let runs = read.runs.into_iter();
+        self.pieces.extend(runs.map(|(error, bytes)| piece(error, Bytes::from(bytes))));
+        self.exit = exit.filter(|_| read.all);
+    }
+
+    /// Offset of what comes next.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// Gives at most `max` bytes, and the end behind the last of them.
     pub(super) fn give(&mut self, max: usize) -> Output {
         let from = self.at;
@@ -121,7 +141,8 @@ impl Got {
         Output { pieces, from, next: self.at, exit_code }
     }
 
-    fn is_some(&self) -> bool {
+    /// Whether there is anything to give.
+    pub(super) fn is_some(&self) -> bool {
         !self.pieces.is_empty() || self.exit.is_some()
     }
 }
@@ -185,21 +206,28 @@ impl Reader {
     }
 
     async fn fetch_file(&mut self, max: usize) -> Result<()> {
-        let (host, which, at) = (Arc::clone(&self.host), self.which, self.got.at);
-        let read = crate::local::runtime::blocking(move || {
-            let mut kept = Kept::open(&host, which)?;
-            let read = kept.read(at, max.min(CHUNK))?;
-            Ok((read, kept.head.exit))
-        });
-        let (read, exit) = read.await?;
-        self.got.at = read.from;
-        self.got
-            .pieces
-            .extend(read.runs.into_iter().map(|(error, bytes)| piece(error, Bytes::from(bytes))));
+        let (read, exit) = read_kept(&self.host, self.which, self.got.at, max).await?;
         // What has no end in its file ended with its sandbox.
-        self.got.exit = read.all.then(|| exit.unwrap_or(KILLED).clamp(0, 255));
+        self.got.fill_read(read, exit.or(Some(KILLED)));
         Ok(())
     }
+}
+
+/// Reads kept output from an offset on; and the exit code, where it had ended before.
+pub(super) async fn read_kept(
+    host: &Arc<Host>,
+    which: Which,
+    at: u64,
+    max: usize,
+) -> Result<(Read, Option<i32>)> {
+    let host = Arc::clone(host);
+    crate::local::runtime::blocking(move || {
+        let mut kept = Kept::open(&host, which)?;
+        // Not the one after reading: more may have come before that end.
+        let exit = kept.head.exit.map(|code| code.clamp(0, 255));
+        Ok((kept.read(at, max.min(CHUNK))?, exit))
+    })
+    .await
 }
 
 /// Where output from an offset on is read: of process 1 while it runs.

@@ -5,6 +5,8 @@ mod files;
 mod follow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzz;
+mod hub;
+mod shared;
 mod start;
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use super::host::Host;
 use super::live::Live;
 use ask::{Verb, ask};
 pub(super) use files::end_all;
+use hub::Hubs;
 
 /// Largest signal number.
 const MAX_SIGNAL: i32 = 64;
@@ -33,17 +36,22 @@ const MAX_WINDOW: u16 = 10_000;
 /// The port on this machine.
 #[derive(Debug)]
 pub(super) struct LocalProcesses {
-    pub(super) host: Arc<Host>,
+    host: Arc<Host>,
+    hubs: Arc<Hubs>,
 }
 
 /// A process that a verb is about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Which {
     pub(super) sandbox: SandboxId,
     pub(super) number: u64,
 }
 
 impl LocalProcesses {
+    pub(super) fn new(host: Arc<Host>) -> Self {
+        Self { host, hubs: Arc::default() }
+    }
+
     /// Asks process 1 for something that an ended one has already; whether there was anybody to ask.
     async fn ask_unless_over(&self, which: Which, packet: Vec<u8>) -> Result<()> {
         if let Some(live) = self.host.registry.get(which.sandbox) {
@@ -113,7 +121,8 @@ impl Processes for LocalProcesses {
         from: u64,
     ) -> Result<Box<dyn Follower>> {
         let which = Which { sandbox, number };
-        Ok(Box::new(follow::Reader::begin(Arc::clone(&self.host), which, from, false).await?))
+        let (host, hubs) = (Arc::clone(&self.host), Arc::clone(&self.hubs));
+        Ok(Box::new(shared::Shared::begin(host, hubs, which, from).await?))
     }
 
     async fn follow_all(
