@@ -53,6 +53,7 @@ const PYTHON_SDKS: &[(&str, &str)] = &[
     ("python-new", "daytona==0.226.1"),
     ("python-old", "daytona==0.190.0"),
     ("python-marked", "daytona==0.166.0"),
+    ("python-oldest", "daytona==0.150.0"),
 ];
 const NODE_SDK: (&str, &str) = ("node", "@daytonaio/sdk@0.218.0");
 

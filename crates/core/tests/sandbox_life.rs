@@ -31,6 +31,7 @@ mod tests {
             snapshot_name: "host".to_owned(),
             user: "root".to_owned(),
             env: BTreeMap::new(),
+            later_env: std::collections::BTreeMap::new(),
             labels: BTreeMap::new(),
             public: false,
             target: "local".to_owned(),

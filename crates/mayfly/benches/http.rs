@@ -2,6 +2,7 @@
 
 mod measure;
 mod preview;
+mod sockets;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -36,6 +37,9 @@ fn main() {
     }
     if chosen.has("preview") {
         previews(&mut server);
+    }
+    if chosen.has("sockets") {
+        web_sockets(&mut server);
     }
     if chosen.has("throughput") {
         throughput(&server);
@@ -193,9 +197,16 @@ impl Client {
     }
 
     fn create(&mut self) -> String {
-        let sandbox = self.call("POST", "/api/sandbox", Some(&json!({})));
+        let mut sandbox = self.call("POST", "/api/sandbox", Some(&json!({})));
+        let id = sandbox["id"].as_str().expect("a sandbox has an id").to_owned();
+        // The first one on a fresh data directory waits for the image to be made.
+        let began = Instant::now();
+        while sandbox["state"] == "creating" && began.elapsed() < Duration::from_mins(2) {
+            std::thread::sleep(Duration::from_millis(20));
+            sandbox = self.call("GET", &format!("/api/sandbox/{id}"), None);
+        }
         assert_eq!(sandbox["state"], "started", "{sandbox}");
-        sandbox["id"].as_str().expect("a sandbox has an id").to_owned()
+        id
     }
 
     fn echo(&mut self, id: &str) {
@@ -324,6 +335,38 @@ fn previews(server: &mut Server) {
     let added = |part: f64| through.percentile(part) - direct.percentile(part);
     let name = "preview added latency, 1 KiB";
     print(name, "us", through.count(), (added(0.5), added(0.99)), None, Limit::AtMost(500.0));
+    server.client.delete(&id);
+}
+
+/// How fast a session's log comes, and how soon a key is echoed.
+fn web_sockets(server: &mut Server) {
+    let id = server.client.create();
+    let base = format!("/toolbox/{id}/process");
+    server.client.call("POST", &format!("{base}/session"), Some(&json!({ "sessionId": "s" })));
+    let mut rates = Vec::new();
+    for _ in 0..samples(300).div_ceil(100) {
+        let command = format!(
+            "until [ -e /tmp/go ]; do sleep 0.01; done; rm /tmp/go; head -c {} /dev/zero",
+            sockets::LOG
+        );
+        let body = json!({ "command": command, "runAsync": true });
+        let made = server.client.call("POST", &format!("{base}/session/s/exec"), Some(&body));
+        let command = made["cmdId"].as_str().unwrap_or_default().to_owned();
+        let path = format!("{base}/session/s/command/{command}/logs?follow=true");
+        let log = sockets::Socket::open(&server.address, KEY, &path);
+        let body = json!({ "command": "touch /tmp/go" });
+        server.client.call("POST", &format!("{base}/execute"), Some(&body));
+        let (bytes, time) = sockets::drain(log);
+        assert_eq!(bytes, sockets::LOG + 3, "all of it, behind the mark of its stream");
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred million")]
+        rates.push(bytes as f64 / 1e6 / time.as_secs_f64());
+    }
+    rates.sort_by(f64::total_cmp);
+    let figures = (rates[rates.len() / 2], rates[0]);
+    print("session log WebSocket", "MB/s", rates.len(), figures, None, Limit::AtLeast(100.0));
+    let path = format!("{base}/pty/create-connect?id=keys");
+    let times = sockets::keys(sockets::Socket::open(&server.address, KEY, &path), samples(1000));
+    print_times("PTY keystroke echo", &times, None, Limit::AtMost(2000.0));
     server.client.delete(&id);
 }
 

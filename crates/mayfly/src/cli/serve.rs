@@ -2,6 +2,7 @@
 
 use clap::Args;
 use mayfly_core::{Error, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Ended, Session};
 use crate::config::DEFAULTS;
@@ -43,9 +44,19 @@ impl Serve {
             // Its terminal and its caller's process group may go away before it does.
             let _ = rustix::process::setsid();
         }
+        raise_open_files();
         let options = ServeOptions { dev: self.dev, background: self.background };
         event_loop()?.block_on(wiring::serve(config, options))?;
         Ok(exit_code::SUCCESS)
+    }
+}
+
+/// Thousands of connections need more descriptors than the usual soft limit; the hard one is the host's word.
+fn raise_open_files() {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits });
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of open files stays");
     }
 }
 

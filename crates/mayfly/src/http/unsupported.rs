@@ -53,10 +53,7 @@ const ABSENT: &[(&str, &str)] = &[
 pub(crate) fn router() -> Router<App> {
     let absent = |feature: &'static str| any(async move || Fault::unsupported(feature));
     let mut router = Router::new()
-        .route(
-            "/api/snapshots",
-            axum::routing::post(async || Fault::unsupported("builds")),
-        )
+        .route("/api/snapshots", axum::routing::post(async || Fault::unsupported("builds")))
         .route(
             "/api/snapshots/{snapshot}",
             axum::routing::delete(async || Fault::unsupported("snapshot deletion")),

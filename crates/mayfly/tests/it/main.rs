@@ -9,4 +9,8 @@ mod ordinary_user;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]
+mod socket;
+#[cfg(test)]
+mod sockets;
+#[cfg(test)]
 mod terminal;

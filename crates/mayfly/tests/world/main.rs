@@ -9,6 +9,8 @@ mod clients;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
+mod policies;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod world;

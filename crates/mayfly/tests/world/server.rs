@@ -55,6 +55,22 @@ impl Server {
         self.wait_until_it_listens();
     }
 
+    /// Starts it after a kill where it must end by itself, with an error; what it said.
+    pub(crate) fn refuses_to_start(&mut self, variables: &[(&str, &str)]) -> String {
+        let before = self.log().len();
+        let mut child = command(self.address, self.data.path())
+            .envs(variables.iter().copied())
+            .spawn()
+            .unwrap();
+        let mut ended = None;
+        eventually("the server refuses to start", || {
+            ended = child.try_wait().unwrap();
+            ended.is_some()
+        });
+        assert!(!ended.unwrap().success());
+        self.log().split_off(before)
+    }
+
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.path().join("test.log")).unwrap_or_default()
@@ -200,8 +216,13 @@ impl Drop for Server {
 }
 
 fn spawn(address: SocketAddr, data: &Path) -> Child {
+    command(address, data).spawn().unwrap()
+}
+
+fn command(address: SocketAddr, data: &Path) -> Command {
     let log = File::options().append(true).create(true).open(data.join("test.log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_mayfly"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
+    command
         .args(["serve", "--listen", &address.to_string(), "--data-dir"])
         .arg(data)
         .env_clear()
@@ -212,9 +233,8 @@ fn spawn(address: SocketAddr, data: &Path) -> Child {
         .env("MAYFLY_SERVER_PREVIEW_LISTEN", "off")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+        .stderr(log);
+    command
 }
 
 /// Processes whose command line names the folder, or something in it, with their command lines.

@@ -1,7 +1,9 @@
 //! N2: nothing of the host; N3: nothing of neighbours; N14: nothing comes in.
 
 use mayfly_core::network::NetworkPolicy;
+use mayfly_init::protocol::WEAK_NETWORK;
 
+use crate::harness::Bench;
 use crate::internet::{Internet, echo, lists};
 
 /// The control API's port, and addresses that the host has.
@@ -104,4 +106,26 @@ if os.fork() == 0:
     assert!(sandbox.get("/came").is_err(), "somebody came in");
     assert!(sandbox.reach("say('own', tcp('127.0.0.1', 8001))").code == 0);
     assert!(crate::harness::within(|| sandbox.get("/came").is_ok()), "it would have told");
+}
+
+/// Where nothing keeps networks apart, a neighbour's listener answers.
+#[test]
+fn n3_shows_on_a_weakened_sandbox() {
+    let Some(bench) = Bench::weakened_full("N3", WEAK_NETWORK) else { return };
+    let (first, second) = (bench.sandbox(), bench.sandbox());
+    let ran = first.reach(
+        "
+door = socket.create_server(('127.0.0.1', 0))
+print(door.getsockname()[1], flush=True)
+if os.fork() == 0:
+    os.setsid()
+    for number in range(3):
+        os.close(number)
+    while True:
+        door.accept()[0].sendall(b'ping')
+",
+    );
+    let port = ran.text.trim();
+    let tried = second.reach(&format!("say('neighbour', tcp('127.0.0.1', {port}))"));
+    assert_eq!(tried.value("neighbour"), "True", "{}", tried.text);
 }

@@ -84,6 +84,34 @@ fn n8_block_all_lets_nothing_out() {
     assert!(!audit.is_empty() && audit.iter().all(|entry| entry.verdict == "blocked"), "{audit:?}");
 }
 
+/// The same attempts under the same lists, with nothing blocked.
+#[test]
+fn n8_shows_on_a_weakened_policy() {
+    let Some((internet, bench)) = Internet::open("N8", |_| {}) else { return };
+    let open = lists("0.0.0.0/0,::/0", "*.example");
+    let sandbox = bench.sandbox_under(open.clone());
+    let ran = sandbox.reach(PROTOCOLS);
+    for what in ["listed", "listed udp", "other", "other udp", "six", "mapped", "sendto"] {
+        assert_eq!(ran.value(what), "True", "{what}: {}", ran.text);
+    }
+    let ran = sandbox.reach("say('name', tcp('good.example'))");
+    assert_eq!((ran.value("name"), internet.asked("good.example") > 0), ("True", true));
+    // A policy that comes late, or with a gap, would be seen.
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for policy in [&open, &NetworkPolicy::blocked()] {
+                    bench.wait(bench.runtime().set_network(sandbox.id(), policy)).unwrap();
+                }
+            }
+        });
+        let ran = sandbox.reach("say('other', sum(tcp('8.8.8.8') for _ in range(200)))");
+        is_over.store(true, Ordering::Relaxed);
+        assert_ne!(ran.value("other"), "0");
+    });
+}
+
 #[test]
 fn n8_nothing_leaves_before_the_first_policy_or_during_a_change() {
     let Some((_internet, bench)) = Internet::open("N8", |_| {}) else { return };

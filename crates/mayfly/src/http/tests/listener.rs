@@ -106,8 +106,7 @@ async fn a_refused_request_leaves_its_connection_for_the_next_one() {
     ] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         for round in 0..2 {
-            let head =
-                format!("{line} HTTP/1.1\r\nHost: x\r\n{key}Content-Length: 20000\r\n\r\n");
+            let head = format!("{line} HTTP/1.1\r\nHost: x\r\n{key}Content-Length: 20000\r\n\r\n");
             stream.write_all(head.as_bytes()).await.unwrap();
             // The body comes when the refusal is decided already.
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -124,7 +123,8 @@ async fn a_refusal_waits_neither_long_nor_for_much() {
     let server = server(Limits::default()).await;
     for length in [20_000, 1 << 30] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        let head = format!("POST /api/sandbox HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        let head =
+            format!("POST /api/sandbox HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
         let answer = exchange(&mut stream, &head, "}").await;
         assert!(answer.starts_with("HTTP/1.1 401"), "{length}: {answer}");
     }

@@ -11,6 +11,9 @@ async def scenario():
     daytona = client()
     sandbox = await now(daytona.create(params(env_vars={"FROM": "sandbox", "BOTH": "sandbox"})))
     await commands(sandbox)
+    # Older versions have no call for it.
+    if hasattr(sandbox, "update_env"):
+        await environment(sandbox)
     await time_limits(sandbox)
     await python(sandbox)
     for language in ("javascript", "typescript"):
@@ -40,6 +43,19 @@ async def commands(sandbox):
     same((await now(run("cat"))).result, "")
     same((await now(run("cd /tmp && a=1; echo \"$a $PWD\""))).result, "1 /tmp\n")
     await raises("DaytonaBadRequestError|DaytonaValidationError", lambda: run("pwd", cwd="/no/such"), "/no/such")
+
+
+async def environment(sandbox):
+    odd = "a=b \"c\" $(id)\n'ü"
+    await now(sandbox.update_env({"LATER": odd, "BOTH": "later", "GONE": "x"}))
+    await now(sandbox.update_env({"MORE": ""}, unset=["GONE", "NEVER"]))
+    show = "printf '%s|' \"$FROM\" \"$BOTH\" \"$LATER\" \"${GONE-none}\" \"${MORE-none}\""
+    same((await now(sandbox.process.exec(show))).result, f"sandbox|later|{odd}|none||")
+    seen = await now(sandbox.process.exec(show, env={"BOTH": "call"}))
+    same(seen.result, f"sandbox|call|{odd}|none||")
+    await now(sandbox.update_env({}, unset=["LATER", "BOTH", "MORE"]))
+    same((await now(sandbox.process.exec(show))).result, "sandbox|sandbox||none|none|")
+    await raises("DaytonaBadRequestError|DaytonaValidationError", lambda: sandbox.update_env({"A=B": "x"}), "set")
 
 
 async def time_limits(sandbox):

@@ -6,6 +6,7 @@ const TIMEOUT = 'DaytonaProcessExecutionTimeoutError'
 await scenario(async (daytona) => {
   const sandbox = await daytona.create(params({ envVars: { FROM: 'sandbox', BOTH: 'sandbox' } }))
   await commands(sandbox)
+  await environment(sandbox)
   await timeLimits(sandbox)
   await python(sandbox)
   await charts(sandbox)
@@ -28,6 +29,17 @@ async function commands({ process }) {
   same(seen.result, "sandbox|call|a 'b' ü\n|")
   same((await run("head -c 300000 /dev/zero | tr '\\0' x")).result, 'x'.repeat(300_000))
   await raises('DaytonaValidationError', () => run('pwd', '/no/such'), '/no/such')
+}
+
+async function environment(sandbox) {
+  const odd = 'a=b "c" $(id)\n\'ü'
+  await sandbox.updateEnv({ LATER: odd, BOTH: 'later', GONE: 'x' })
+  await sandbox.updateEnv({ MORE: '' }, { unset: ['GONE', 'NEVER'] })
+  const show = 'printf "%s|" "$FROM" "$BOTH" "$LATER" "${GONE-none}" "${MORE-none}"'
+  same((await sandbox.process.executeCommand(show)).result, `sandbox|later|${odd}|none||`)
+  await sandbox.updateEnv({}, { unset: ['LATER', 'BOTH', 'MORE'] })
+  same((await sandbox.process.executeCommand(show)).result, 'sandbox|sandbox||none|none|')
+  await raises('DaytonaValidationError', () => sandbox.updateEnv({ 'A=B': 'x' }), 'set')
 }
 
 async function timeLimits({ process }) {
