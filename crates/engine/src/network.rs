@@ -1,7 +1,6 @@
 //! What sandboxes may reach: what callers may ask for, and how it comes into force.
 
 use mayfly_core::network::{Cidr, NetworkChange, NetworkPolicy};
-use mayfly_core::ports::runtime::Profile;
 use mayfly_core::sandbox::{Command, Sandbox, on_command};
 use mayfly_core::{Error, Result};
 
@@ -101,12 +100,12 @@ fn check(house: &House, policy: &NetworkPolicy) -> Result<()> {
 
 fn no_network(field: &str) -> Error {
     Error::invalid(format!(
-        "{field} cannot be granted in the isolation profile `unprivileged` of this server, whose sandboxes \
-         have only loopback"
+        "{field} cannot be granted: the host of this server offers ordinary users no way to steer the network \
+         of sandboxes, so they have only loopback"
     ))
-    .with_hint("leave it out, or run the server as root")
+    .with_hint("leave it out, or ask the operator to look at `mayfly doctor`")
 }
 
 fn has_network(house: &House) -> bool {
-    house.runtime.profile() == Profile::Full
+    house.runtime.has_network()
 }

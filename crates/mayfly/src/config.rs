@@ -181,6 +181,18 @@ pub(crate) enum NetworkDefault {
     Block,
 }
 
+/// `network.steering`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Steering {
+    /// The best way that the host offers.
+    Auto,
+    /// BPF.
+    SkLookup,
+    /// Packet rules.
+    Tproxy,
+}
+
 /// `[network]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,6 +215,8 @@ pub(crate) struct Network {
     /// For everything.
     #[serde(deserialize_with = "network::proxy")]
     pub(crate) proxy: Option<ProxyUrl>,
+    /// How connections come to the network process.
+    pub(crate) steering: Steering,
 }
 
 /// `[pool]`

@@ -16,14 +16,14 @@ use mayfly_core::ports::runtime::{Layer, LayerState, Profile, Runtime};
 use mayfly_core::ports::store::Store;
 use mayfly_core::{Error, Kind, Result};
 use mayfly_engine::{Engine, NetworkSettings, Settings};
-use mayfly_runtime::local::{LocalRuntime, NetworkOptions, Options as RuntimeOptions, Wanted};
+use mayfly_runtime::local::{LocalRuntime, NetworkOptions, Options as RuntimeOptions, Wanted, Way};
 use mayfly_store::SqliteStore;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, Neighbour, NetworkDefault, ProfileChoice};
+use crate::config::{Config, Neighbour, NetworkDefault, ProfileChoice, Steering};
 use crate::http::{self, App, Limits};
 use crate::lock::DataLock;
 use crate::ssh::{self, Gateway};
@@ -163,8 +163,10 @@ async fn open(config: &Config) -> Result<Opened> {
     let (store, runtime) = tokio::join!(store, runtime);
     let store = store.map_err(|error| Error::internal("opening the store broke off", error))??;
     let store: Arc<dyn Store> = Arc::new(store);
-    let runtime: Arc<dyn Runtime> = Arc::new(runtime?);
+    let runtime = runtime?;
     tell_profile(runtime.profile());
+    tell_network(&runtime.network());
+    let runtime: Arc<dyn Runtime> = Arc::new(runtime);
     let engine = Engine::open(
         Arc::clone(&store),
         runtime,
@@ -183,6 +185,14 @@ fn tell_profile(profile: Profile) {
             "isolation profile: unprivileged; cpu, memory and disk of sandboxes are not limited"
         ),
         Profile::None => tracing::warn!("isolation profile: none; sandboxes are not isolated"),
+    }
+}
+
+fn tell_network(network: &Layer) {
+    if network.state == LayerState::Holds {
+        tracing::info!("network of sandboxes: {}", network.evidence);
+    } else {
+        tracing::warn!("sandboxes have loopback only: {}", network.evidence);
     }
 }
 
@@ -367,6 +377,11 @@ fn runtime_options(config: &Config) -> Result<RuntimeOptions> {
             connections: config.network.connections,
             flows: config.network.flows,
             proxy: config.network.proxy.clone(),
+            steering: match config.network.steering {
+                Steering::Auto => None,
+                Steering::SkLookup => Some(Way::SkLookup),
+                Steering::Tproxy => Some(Way::Tproxy),
+            },
             ..NetworkOptions::default()
         },
         ceilings: Ceilings {

@@ -1,5 +1,6 @@
 //! Figures of the network process next to direct loopback in the same run, one JSON line each: connect with echo,
-//! one stream each way, adding and dropping a sandbox, idle sandboxes. Needs root and iproute2.
+//! one stream each way, adding and dropping a sandbox, idle sandboxes; steered by a BPF program and by packet rules. Needs
+//! root and iproute2.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends with the reason")]
 #![expect(clippy::print_stdout, reason = "its figures are its output")]
 
@@ -10,12 +11,15 @@ use std::time::{Duration, Instant};
 
 use mayfly_net::control::Request;
 use mayfly_net::namespace::{fresh, inside};
+use mayfly_net::way::Way;
 use world::{World, echo, ip};
 
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
 #[path = "../tests/it/world.rs"]
 mod world;
 
+/// How sandboxes are steered where the host allows it.
+const WAY: Way = Way::SkLookup;
 const CONNECTIONS: usize = 3_000;
 const RUNS: usize = 9;
 const STREAM: usize = 1024 * 1024 * 1024;
@@ -25,69 +29,90 @@ fn main() {
     if std::env::args().any(|argument| argument == "--list") {
         return;
     }
-    let mut world = World::new();
-    for namespace in [&world.host, &world.internet] {
-        inside(namespace.as_fd(), prefer_reno).unwrap();
-    }
-    world.serve(7, echo);
-    world.serve(9, sink_or_source);
+    let mut worlds = [Through::new(WAY), Through::new(Way::Tproxy)];
     let direct = direct();
-    let sandbox = world.sandbox("mode public");
-    let (mut near, mut far) = (Vec::new(), Vec::new());
-    let (mut up, mut down) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    let (mut near, mut up, mut down) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..RUNS {
         near.extend(connects(&direct, "127.0.0.1:7", CONNECTIONS / RUNS, run));
-        far.extend(connects(&sandbox.namespace, "1.0.0.0:7", CONNECTIONS / RUNS, run));
-        for (index, (namespace, to)) in
-            [(&direct, "127.0.0.1:9"), (&sandbox.namespace, "1.1.1.1:9")].into_iter().enumerate()
-        {
-            up[index].push(stream(namespace, to, true));
-            down[index].push(stream(namespace, to, false));
+        up.push(stream(&direct, "127.0.0.1:9", true));
+        down.push(stream(&direct, "127.0.0.1:9", false));
+        for through in &mut worlds {
+            through.run(run);
         }
     }
-    let (adds, drops, percent) = life(&mut world);
-    let connect = (at(&mut near, 50), at(&mut far, 50));
-    let tail = (at(&mut near, 99), at(&mut far, 99));
-    let holds = |most: bool| if most { "true" } else { "false" };
-    print(
-        "network: connect and echo, directly",
-        "us",
-        near.len(),
-        (connect.0, tail.0),
-        ",\"floor\":null",
-    );
-    let ratio = connect.1 / connect.0;
-    let promise = format!(
-        ",\"floor\":{:.2},\"ratio\":{ratio:.2},\"limit\":\"<= 4x\",\"holds\":{}",
-        connect.0,
-        holds(ratio <= 4.0)
-    );
-    print(
-        "network: connect and echo, through the policy",
-        "us",
-        far.len(),
-        (connect.1, tail.1),
-        &promise,
-    );
-    for (name, [direct, through]) in [("up", &mut up), ("down", &mut down)] {
-        let (direct, through) = (at(direct, 50), at(through, 50));
-        let ratio = through / direct;
+    let direct = (at(&mut near, 50), at(&mut near, 99));
+    let name = "network: connect and echo, directly";
+    print(name, "us", near.len(), direct, ",\"floor\":null");
+    for through in worlds {
+        through.print(direct.0, at(&mut up, 50), at(&mut down, 50));
+    }
+}
+
+/// The figures of one way of steering.
+struct Through {
+    way: Way,
+    world: World,
+    sandbox: world::Sandbox,
+    connects: Vec<f64>,
+    up: Vec<f64>,
+    down: Vec<f64>,
+}
+
+impl Through {
+    fn new(way: Way) -> Self {
+        let mut world = World::steered(way);
+        for namespace in [&world.host, &world.internet] {
+            inside(namespace.as_fd(), prefer_reno).unwrap();
+        }
+        world.serve(7, echo);
+        world.serve(9, sink_or_source);
+        let sandbox = world.sandbox("mode public");
+        Self { way, world, sandbox, connects: Vec::new(), up: Vec::new(), down: Vec::new() }
+    }
+
+    fn run(&mut self, run: usize) {
+        let namespace = &self.sandbox.namespace;
+        self.connects.extend(connects(namespace, "1.0.0.0:7", CONNECTIONS / RUNS, run));
+        self.up.push(stream(namespace, "1.1.1.1:9", true));
+        self.down.push(stream(namespace, "1.1.1.1:9", false));
+    }
+
+    /// One line per figure, beside the direct ones: microseconds of a connect, GB/s up and down.
+    fn print(mut self, near: f64, near_up: f64, near_down: f64) {
+        let holds = |most: bool| if most { "true" } else { "false" };
+        let way = if self.way == WAY { "" } else { ", by packet rules" };
+        let connect = (at(&mut self.connects, 50), at(&mut self.connects, 99));
+        let ratio = connect.0 / near;
         let promise = format!(
-            ",\"floor\":{direct:.2},\"ratio\":{ratio:.2},\"limit\":\">= 0.3x, 1 GB/s\",\"holds\":{}",
-            holds(ratio >= 0.3 && through >= 1.0)
+            ",\"floor\":{near:.2},\"ratio\":{ratio:.2},\"limit\":\"<= 4x\",\"holds\":{}",
+            holds(ratio <= 4.0)
         );
-        let name = format!("network: one stream {name}");
-        print(&name, "GB/s", RUNS, (through, through), &promise);
+        let name = format!("network: connect and echo, through the policy{way}");
+        print(&name, "us", self.connects.len(), connect, &promise);
+        for (name, direct, through) in
+            [("up", near_up, &mut self.up), ("down", near_down, &mut self.down)]
+        {
+            let through = at(through, 50);
+            let ratio = through / direct;
+            let promise = format!(
+                ",\"floor\":{direct:.2},\"ratio\":{ratio:.2},\"limit\":\">= 0.3x, 1 GB/s\",\"holds\":{}",
+                holds(ratio >= 0.3 && through >= 1.0)
+            );
+            let name = format!("network: one stream {name}{way}");
+            print(&name, "GB/s", RUNS, (through, through), &promise);
+        }
+        let (adds, drops, percent) = life(&mut self.world);
+        for (name, times, most) in
+            [("add a sandbox", &adds, 300.0), ("drop a sandbox", &drops, 100.0)]
+        {
+            let (middle, tail) = (at(&mut times.clone(), 50), at(&mut times.clone(), 99));
+            let promise = format!(",\"limit\":\"<= {most}\",\"holds\":{}", holds(middle <= most));
+            print(&format!("network: {name}{way}"), "us", times.len(), (middle, tail), &promise);
+        }
+        let promise = format!(",\"limit\":\"<= 3\",\"holds\":{}", holds(percent <= 3.0));
+        let name = format!("network: 1,000 idle sandboxes, of a core{way}");
+        print(&name, "%", SANDBOXES, (percent, percent), &promise);
     }
-    for (name, times, most) in
-        [("network: add a sandbox", &adds, 300.0), ("network: drop a sandbox", &drops, 100.0)]
-    {
-        let (middle, tail) = (at(&mut times.clone(), 50), at(&mut times.clone(), 99));
-        let promise = format!(",\"limit\":\"<= {most}\",\"holds\":{}", holds(middle <= most));
-        print(name, "us", times.len(), (middle, tail), &promise);
-    }
-    let promise = format!(",\"limit\":\"<= 3\",\"holds\":{}", holds(percent <= 3.0));
-    print("network: 1,000 idle sandboxes, of a core", "%", SANDBOXES, (percent, percent), &promise);
 }
 
 /// One figure as the task runner reads it; `rest` = floor, ratio and promise.

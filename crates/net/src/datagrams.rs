@@ -122,7 +122,7 @@ impl State {
         let family = if target.is_ipv4() { sys::INET } else { sys::INET6 };
         let outside = sys::socket(family, sys::DATAGRAM, 0)?;
         sys::connect(outside.as_fd(), target)?;
-        let inside = namespace::speak_as(self.home.as_fd(), listener, target)?;
+        let inside = namespace::speak_as(&self.door, listener, target)?;
         sys::connect(inside.as_fd(), source)?;
         Ok((inside, outside))
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sandbox's namespace: only lo, every address local
-//!   connect 1.2.3.4:443 --BPF sk_lookup--> listener (made inside, owned by this process)
+//!   connect 1.2.3.4:443 --steered--> listener (made inside, owned by this process)
 //!                                             | judged by policy, audited
 //!                                             +--> dialled from the host's namespace, spliced both ways
 //! ```
@@ -16,6 +16,7 @@ pub mod client;
 pub mod control;
 mod datagrams;
 mod dns;
+mod door;
 mod entries;
 mod first_bytes;
 pub mod judge;
@@ -26,6 +27,7 @@ mod pipes;
 pub mod policy;
 mod pump;
 mod relay;
+mod rules;
 #[cfg(test)]
 mod seeded;
 mod serve;
@@ -34,5 +36,6 @@ mod state;
 mod steering;
 #[expect(unsafe_code, reason = "the one place of this program for system calls")]
 mod sys;
+pub mod way;
 
 pub use serve::serve;

@@ -1,4 +1,4 @@
-//! The network process: `mayfly-net AUDIT_FOLDER`, with its listening control socket as descriptor 0.
+//! The network process: `mayfly-net WAY AUDIT_FOLDER`, with its listening control socket as descriptor 0.
 //!
 //! Started in a session of its own, so that no signal of the server's terminal reaches it.
 

@@ -30,19 +30,23 @@ pub(crate) const OWN_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub(crate) const OWN_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 
 /// Messages for the kernel, put together to be sent in one packet.
-struct Batch {
+pub(crate) struct Batch {
     bytes: Vec<u8>,
     count: u32,
+    /// How many of them are answered.
+    answered: u32,
 }
 
 impl Batch {
-    fn new() -> Self {
-        Self { bytes: Vec::with_capacity(256), count: 0 }
+    pub(crate) fn new() -> Self {
+        Self { bytes: Vec::with_capacity(256), count: 0, answered: 0 }
     }
 
     /// Adds a message: kind, flags, fixed head, attributes.
-    fn add(&mut self, kind: u16, flags: u16, head: &[u8], attributes: &[(u16, &[u8])]) {
+    pub(crate) fn add(&mut self, kind: u16, flags: u16, head: &[u8], attributes: &[(u16, &[u8])]) {
+        const ACK: u16 = 4;
         self.count += 1;
+        self.answered += u32::from(flags & ACK != 0);
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -101,13 +105,13 @@ impl Batch {
         self.add(NEW_LINK, REQUEST_ACK, &head, &[]);
     }
 
-    /// Sends all and waits for every answer.
-    fn send(self) -> Result<()> {
-        let socket = routing_socket(0)?;
+    /// Sends all to a part of the kernel and waits for every answer.
+    pub(crate) fn send(self, protocol: i32) -> Result<()> {
+        let socket = kernel_socket(protocol, 0)?;
         sys::send(socket.as_fd(), &self.bytes)?;
         let mut buffer = vec![0_u8; 8192];
         let mut answered = 0;
-        while answered < self.count {
+        while answered < self.answered {
             // The kernel answers within the call that sends, so there is nothing to wait for.
             let length = sys::receive(socket.as_fd(), &mut buffer)?;
             for (kind, body) in messages(&buffer[..length]) {
@@ -140,10 +144,12 @@ fn parts(address: IpAddr) -> (u8, u8, Vec<u8>) {
     }
 }
 
-/// A routing socket that also hears of changes in these groups.
-fn routing_socket(groups: u32) -> Result<OwnedFd> {
-    const ROUTE: i32 = 0;
-    let socket = sys::socket(sys::NETLINK, sys::RAW, ROUTE)?;
+/// Routes, addresses, devices.
+const ROUTE: i32 = 0;
+
+/// A socket to a part of the kernel that also hears of changes in these groups.
+fn kernel_socket(protocol: i32, groups: u32) -> Result<OwnedFd> {
+    let socket = sys::socket(sys::NETLINK, sys::RAW, protocol)?;
     let mut name = vec![16, 0, 0, 0, 0, 0, 0, 0];
     name.extend_from_slice(&groups.to_ne_bytes());
     sys::bind_raw(socket.as_fd(), &name)?;
@@ -176,7 +182,7 @@ pub(crate) fn configure(has_v6: bool) -> Result<()> {
         batch.own_address(OWN_V6.into());
         batch.any_is_local(NEW_ROUTE, CREATE_REPLACE, OWN_V6.into());
     }
-    batch.send()
+    batch.send(ROUTE)
 }
 
 /// Takes the routes of [`configure`] away again, as far as they are there.
@@ -186,7 +192,7 @@ pub(crate) fn unconfigure(has_v6: bool) {
         let mut batch = Batch::new();
         batch.any_is_local(DELETE_ROUTE, 0, source);
         // What was not made yet cannot be taken away; the step that failed is what is reported.
-        let _ = batch.send();
+        let _ = batch.send(ROUTE);
     }
 }
 
@@ -194,7 +200,7 @@ pub(crate) fn unconfigure(has_v6: bool) {
 pub(crate) fn changes() -> Result<OwnedFd> {
     const ADDRESSES: u32 = 0x10 | 0x100;
     const ROUTES: u32 = 0x40 | 0x400;
-    routing_socket(ADDRESSES | ROUTES)
+    kernel_socket(ROUTE, ADDRESSES | ROUTES)
 }
 
 /// Empties such a socket. Lost notices count as a change too.
@@ -214,7 +220,7 @@ pub(crate) fn own_addresses() -> Result<Vec<Cidr>> {
     for family in [2_u8, 10] {
         let mut batch = Batch::new();
         batch.add(GET_ROUTE, REQUEST_DUMP, &[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]);
-        let socket = routing_socket(0)?;
+        let socket = kernel_socket(ROUTE, 0)?;
         sys::send(socket.as_fd(), &batch.bytes)?;
         read_dump(&socket, &mut own)?;
     }

@@ -1,11 +1,15 @@
 //! The network process: its start, its loop, and what the server asks of it.
 
+use std::ffi::OsString;
+use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr as _;
 
 use crate::audit::Audit;
 use crate::control::{Answer, LIST_PAGE, MAX_REQUEST, Request, SandboxId, Status};
+use crate::door::Door;
 use crate::entries::Sandbox;
 use crate::namespace;
 use crate::netlink;
@@ -14,6 +18,7 @@ use crate::slab::Key;
 use crate::state::{State, Target, Timer};
 use crate::steering::Steering;
 use crate::sys::{self, Event, Result};
+use crate::way::Way;
 
 /// Servers that are connected at a time: one, and a successor.
 const MAX_SERVERS: usize = 8;
@@ -26,19 +31,33 @@ const LOADED_AHEAD: usize = 16;
 /// Milliseconds between two looks at the host's addresses when they keep changing.
 const ROUTES_TIME: u64 = 100;
 
-/// Runs the network process: the control socket is descriptor 0, the folder of the audit the one argument.
-/// Ends only when it cannot go on.
+/// Runs the network process: the control socket is descriptor 0, the arguments are a [`Way`] to steer and the
+/// folder of the audit. Ends only when it cannot go on.
+///
+/// With the arguments `probe` and a way it only tells whether this host offers that way, the reason against it
+/// on the standard output.
 pub fn serve() -> ExitCode {
-    let Some(folder) = std::env::args_os().nth(1) else {
-        return ExitCode::from(2);
-    };
-    match run(PathBuf::from(folder)) {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let [first, second] = arguments.as_slice() else { return ExitCode::from(2) };
+    let way = |text: &OsString| text.to_str().and_then(|text| Way::from_str(text).ok());
+    if first == "probe" {
+        let Some(way) = way(second) else { return ExitCode::from(2) };
+        return way.probe().map_or_else(|error| tell(&error), |()| ExitCode::SUCCESS);
+    }
+    let Some(way) = way(first) else { return ExitCode::from(2) };
+    match run(way, PathBuf::from(second)) {
         Ok(never) => match never {},
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn run(folder: PathBuf) -> Result<std::convert::Infallible> {
+/// Tells who started this why a way is not there.
+fn tell(error: &std::io::Error) -> ExitCode {
+    let _ = std::io::stdout().write_all(error.to_string().as_bytes());
+    ExitCode::FAILURE
+}
+
+fn run(way: Way, folder: PathBuf) -> Result<std::convert::Infallible> {
     sys::close_inherited()?;
     let control = sys::inherited_listener();
     // A session of its own, so that no signal of the server's terminal comes here. Listening once more makes
@@ -48,15 +67,14 @@ fn run(folder: PathBuf) -> Result<std::convert::Infallible> {
     sys::listen(control.as_fd(), sys::BACKLOG)?;
     let descriptors = sys::raise_open_files()?;
     let audit = Audit::new(folder);
-    let home = namespace::current()?;
-    let mut state = State::new(home, audit, descriptors)?;
+    let mut state = State::new(Door::of_caller()?, way, audit, descriptors)?;
     let changes = netlink::changes()?;
     state.host = netlink::own_addresses()?;
     state.watch(control.as_fd(), sys::READABLE, Target::Control)?;
     state.watch(changes.as_fd(), sys::READABLE, Target::Routes)?;
     let mut events = [Event::default(); ROUND];
     // Off while the kernel refuses to load programs; every ADD tries anew.
-    let mut loads_ahead = true;
+    let mut loads_ahead = way == Way::SkLookup;
     loop {
         let is_short = loads_ahead && state.steerings.len() < LOADED_AHEAD;
         let has_work = is_short || !state.ready.is_empty();
@@ -148,8 +166,9 @@ impl State {
 
     fn accept_server(&mut self, control: &OwnedFd) {
         let Ok(server) = sys::accept(control.as_fd()) else { return };
-        let is_root = sys::peer_user(server.as_fd()).is_ok_and(|user| user == 0);
-        if !is_root || self.servers.len() >= MAX_SERVERS {
+        let own = sys::own_user();
+        let is_ours = sys::peer_user(server.as_fd()).is_ok_and(|user| user == own);
+        if !is_ours || self.servers.len() >= MAX_SERVERS {
             return;
         }
         let key = self.servers.insert(server);
@@ -235,7 +254,8 @@ impl State {
             return (Status::Full, Vec::new());
         }
         let ready = self.steerings.pop();
-        let sockets = match namespace::take_charge(self.home.as_fd(), namespace.as_fd(), ready) {
+        let taken = namespace::take_charge(&self.door, namespace.as_fd(), self.way, ready);
+        let sockets = match taken {
             Ok(sockets) => sockets,
             Err(error) => {
                 let status = if error.is_layer { Status::MissingLayer } else { Status::Failed };

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::audit::{Audit, Record};
 use crate::cidr::Cidr;
 use crate::control::SandboxId;
+use crate::door::Door;
 use crate::entries::{Client, Flow, Lookup, Relay, Sandbox};
 use crate::judge::Reason;
 use crate::names::Name;
@@ -17,6 +18,7 @@ use crate::policy::Policy;
 use crate::slab::{Key, Slab};
 use crate::steering::Steering;
 use crate::sys::{self, Result};
+use crate::way::Way;
 
 /// Sandboxes of one process, at most; each holds three descriptors.
 const MAX_SANDBOXES: u64 = 4_000;
@@ -99,8 +101,10 @@ pub(crate) enum Timer {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) queue: OwnedFd,
-    /// The host's network namespace.
-    pub(crate) home: OwnedFd,
+    /// The way into sandboxes' networks.
+    pub(crate) door: Door,
+    /// How sandboxes are steered.
+    pub(crate) way: Way,
     started: Instant,
     /// Milliseconds since the start, as of the present round of events.
     pub(crate) now: u64,
@@ -127,14 +131,15 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(home: OwnedFd, audit: Audit, descriptors: u64) -> Result<Self> {
+    pub(crate) fn new(door: Door, way: Way, audit: Audit, descriptors: u64) -> Result<Self> {
         // A third of few descriptors is for sandboxes, of many what they need.
         let for_sandboxes = (descriptors / 3).min(3 * MAX_SANDBOXES);
         let for_open = descriptors.saturating_sub(for_sandboxes + OTHERS);
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
             queue: sys::event_queue()?,
-            home,
+            door,
+            way,
             started: Instant::now(),
             now: 0,
             sandboxes: Slab::new(),

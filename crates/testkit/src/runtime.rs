@@ -80,6 +80,7 @@ struct State {
     doors: BTreeMap<(SandboxId, u16), SocketAddr>,
     /// Full where none is set.
     profile: Option<Profile>,
+    lacks_network: bool,
     /// How the next commands end, whatever they are.
     answers: VecDeque<(i32, Bytes)>,
     /// Commands that got one of these answers.
@@ -145,6 +146,11 @@ impl FakeRuntime {
     /// Says that sandboxes get this isolation from now on.
     pub fn set_profile(&self, profile: Profile) {
         self.machines.lock().profile = Some(profile);
+    }
+
+    /// Says that sandboxes have only loopback from now on.
+    pub fn take_network_away(&self) {
+        self.machines.lock().lacks_network = true;
     }
 
     /// Lets the next command end like this, whatever it is; may be given several times.
@@ -274,6 +280,10 @@ impl Runtime for FakeRuntime {
         self.machines.lock().profile.unwrap_or(Profile::Full)
     }
 
+    fn has_network(&self) -> bool {
+        !self.machines.lock().lacks_network
+    }
+
     async fn host_source(&self) -> Result<Source> {
         Ok(Source::Host { fingerprint: "fake".to_owned() })
     }
@@ -344,7 +354,7 @@ impl Runtime for FakeRuntime {
 
     async fn set_network(&self, id: SandboxId, policy: &NetworkPolicy) -> Result<()> {
         self.act(Verb::SetNetwork, |state| {
-            if state.profile.is_some_and(|profile| profile != Profile::Full) && !policy.block_all {
+            if state.lacks_network && !policy.block_all {
                 return Err(Error::new(Kind::Unavailable, "the layer `network` is missing"));
             }
             if let Some(machine) = state.machines.get_mut(&id).filter(|machine| machine.running) {

@@ -137,6 +137,10 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Which isolation sandboxes get here.
     fn profile(&self) -> Profile;
 
+    /// Whether sandboxes may be promised any network but loopback. Where they may not, one whose maker asks for
+    /// nothing is made with all blocked.
+    fn has_network(&self) -> bool;
+
     /// The `host` source as it stands now.
     async fn host_source(&self) -> Result<Source>;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mayfly_core::Kind;
 use mayfly_core::event::What;
 use mayfly_core::network::{NetworkChange, NetworkPolicy, cidrs, domains};
-use mayfly_core::ports::runtime::{Notice, Profile};
+use mayfly_core::ports::runtime::Notice;
 use mayfly_core::sandbox::State;
 use mayfly_engine::{CreateSandbox, NetworkSettings, Settings};
 use mayfly_testkit::{Fuse, Verb, World};
@@ -144,9 +144,9 @@ async fn a_claimed_warm_one_has_its_claimers_network_before_it_is_handed_over() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn c6_a_profile_without_a_network_blocks_all_and_refuses_lists() {
+async fn c6_a_host_without_a_network_blocks_all_and_refuses_lists() {
     let world = World::new(7);
-    world.runtime(&Fuse::never()).set_profile(Profile::Unprivileged);
+    world.runtime(&Fuse::never()).take_network_away();
     let site = Site::on(world, &Fuse::never(), Settings::default()).await.unwrap();
     let all = site.engine.sandboxes();
     site.create("box").await;

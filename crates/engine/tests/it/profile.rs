@@ -34,7 +34,9 @@ async fn c6_sizes_that_nothing_enforces_are_refused_by_name() {
     let resize = Resize { disk_gib: Some(9), ..Resize::default() };
     let refused = all.resize(&site.caller, "box", resize).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Invalid);
-    assert_eq!(all.get(&site.caller, "box").await.unwrap().profile, Profile::Unprivileged);
+    let record = all.get(&site.caller, "box").await.unwrap();
+    assert_eq!(record.profile, Profile::Unprivileged);
+    assert!(!record.network.block_all, "the network is none of what is missing");
     site.assert_in_line();
 }
 

@@ -122,6 +122,7 @@ fn networks_are_read_strictly_from_files_and_environment() {
         ("resolvers = [\"10.0.0.2\"]", "resolvers"),
         ("default = \"private\"", "default"),
         ("connections = 0", "network.connections"),
+        ("steering = \"veth\"", "steering"),
         ("proxy = \"https://u:secret@p\"", "proxy"),
     ] {
         let refused = load(&format!("[network]\n{text}"), &[]).unwrap_err();

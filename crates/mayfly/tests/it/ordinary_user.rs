@@ -69,7 +69,12 @@ impl Place {
     }
 
     fn serve(&self) -> Server {
+        self.serve_with(&[])
+    }
+
+    fn serve_with(&self, settings: &[(&str, &str)]) -> Server {
         let (mut command, _program) = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(settings.iter().copied());
         let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -161,7 +166,9 @@ fn c07_a_sandbox_lives_its_life_without_root() {
     let Some(place) = Place::new("life") else { return };
     let server = place.serve();
     assert!(place.log().contains("isolation profile: unprivileged"), "{}", place.log());
+    assert!(place.log().contains("steered by nftables tproxy"), "{}", place.log());
     let made = server.ok("POST", "/api/sandbox", &json!({ "name": "box" }));
+    assert_eq!(made["networkBlockAll"], false, "the public internet is what nobody asks for");
     server.reaches("box", "started");
     let limits = ["cpu", "memory", "disk"].map(|field| made[field].as_u64());
     assert_eq!(limits, [Some(0); 3], "nothing is limited: {made}");
@@ -218,6 +225,45 @@ fn c06_what_cannot_be_limited_is_refused_and_shown_as_null() {
     server.ok("DELETE", "/api/sandbox/box", &Value::Null);
 }
 
+/// Enough of a resolver's client to be refused by the policy: its answer code.
+const ASK: &str = r#"python3 -c '
+import socket
+ask = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+ask.settimeout(5)
+ask.sendto(b"\x12\x34\1\0\0\1\0\0\0\0\0\0\6secret\4test\0\0\1\0\1", ("9.9.9.9", 53))
+print(ask.recv(99)[3] & 15)'"#;
+
+#[test]
+fn c07_lists_are_granted_and_judged_without_root() {
+    let Some(place) = Place::new("lists") else { return };
+    let server = place.serve();
+    let lists = json!({ "name": "box", "domainAllowList": "*.example.com" });
+    let made = server.ok("POST", "/api/sandbox", &lists);
+    assert_eq!(made["domainAllowList"], "*.example.com");
+    server.reaches("box", "started");
+    assert_eq!(server.sh("box", ASK).trim(), "5", "a name that is not listed is refused");
+    let audit = server.ok("GET", "/api/sandbox/box/network/audit", &Value::Null);
+    let told = audit["items"].as_array().unwrap().iter().any(|line| line["name"] == "secret.test");
+    assert!(told, "{audit}");
+    server.ok("POST", "/api/sandbox/box/network-settings", &json!({ "networkBlockAll": true }));
+    server.ok("DELETE", "/api/sandbox/box", &Value::Null);
+}
+
+#[test]
+fn c06_without_a_way_to_steer_all_is_blocked_and_lists_are_refused() {
+    let Some(place) = Place::new("blocked") else { return };
+    let server = place.serve_with(&[("MAYFLY_NETWORK_STEERING", "sk_lookup")]);
+    assert!(place.log().contains("sandboxes have loopback only"), "{}", place.log());
+    let wanted = json!({ "name": "no", "networkAllowList": "1.1.1.1" });
+    let (status, answer) = server.ask("POST", "/api/sandbox", &wanted);
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["message"].as_str().unwrap().starts_with("networkAllowList"), "{answer}");
+    let made = server.ok("POST", "/api/sandbox", &json!({ "name": "box" }));
+    assert_eq!(made["networkBlockAll"], true, "the record says what is in force");
+    server.reaches("box", "started");
+    server.ok("DELETE", "/api/sandbox/box", &Value::Null);
+}
+
 #[test]
 fn c07_the_other_profile_is_refused_with_the_remedy() {
     let Some(place) = Place::new("profile") else { return };
@@ -246,6 +292,9 @@ fn c05_the_doctor_tells_the_layers_of_the_profile() {
         assert_eq!(find(name)["state"], "holds", "{said}");
         assert_eq!(find(name)["required"], true, "{said}");
     }
+    let network = find("network");
+    assert_eq!((&network["state"], &network["required"]), (&json!("holds"), &json!(true)));
+    assert!(network["evidence"].as_str().unwrap().contains("steered by nftables tproxy"), "{said}");
     for name in ["cpu limit", "memory limit", "disk quota"] {
         assert_eq!(find(name)["state"], "absent", "{said}");
         assert_eq!(find(name)["required"], false, "{said}");

@@ -260,9 +260,9 @@ impl State {
         match asker {
             Asker::Datagram { source, target } => {
                 let Some(own) = self.sandboxes.get(sandbox) else { return };
-                let (home, inside) = (self.home.as_fd(), own.sockets.tcp.as_fd());
+                let inside = own.sockets.tcp.as_fd();
                 // A lost answer is asked for again.
-                if let Ok(socket) = namespace::speak_as(home, inside, target) {
+                if let Ok(socket) = namespace::speak_as(&self.door, inside, target) {
                     let _ = sys::send_to(socket.as_fd(), answer, source);
                 }
             }

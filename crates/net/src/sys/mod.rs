@@ -5,6 +5,7 @@
 
 mod address;
 mod numbers;
+mod process;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,9 +18,13 @@ use numbers::{
 };
 pub(crate) use numbers::{
     AGAIN, DATAGRAM, EDGE, FAILED, IN_PROGRESS, INET, INET6, IP_FREEBIND, IP_RECVORIGDSTADDR,
-    IPV6_FREEBIND, IPV6_RECVORIGDSTADDR, IPV6_V6ONLY, NETLINK, PEER_CLOSED, RAW, READABLE,
-    SEQPACKET, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_PEERCRED, SO_REUSEADDR, SOL_IP, SOL_IPV6,
-    SOL_SOCKET, SOL_TCP, STREAM, TCP_CONGESTION, TCP_NODELAY, UNIX, WRITABLE,
+    IP_TRANSPARENT, IPV6_FREEBIND, IPV6_RECVORIGDSTADDR, IPV6_V6ONLY, NETLINK, PEER_CLOSED, RAW,
+    READABLE, SEQPACKET, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_PEERCRED, SO_REUSEADDR, SOL_IP,
+    SOL_IPV6, SOL_SOCKET, SOL_TCP, STREAM, TCP_CONGESTION, TCP_NODELAY, UNIX, WRITABLE,
+};
+
+pub(crate) use process::{
+    in_child, is_root, join_user, own_user, owner_of, packet_pair, unshare_for_probe,
 };
 
 /// Errors of the kernel as [`io::Error`].

@@ -30,6 +30,11 @@ mod table {
     pub(in crate::sys) const SETSID: usize = 112;
     pub(in crate::sys) const CLOSE_RANGE: usize = 436;
     pub(in crate::sys) const GETRANDOM: usize = 318;
+    pub(in crate::sys) const CLONE: usize = 56;
+    pub(in crate::sys) const WAIT4: usize = 61;
+    pub(in crate::sys) const GETEUID: usize = 107;
+    pub(in crate::sys) const SOCKETPAIR: usize = 53;
+    pub(in crate::sys) const EXIT_GROUP: usize = 231;
     pub(in crate::sys) const BPF: usize = 321;
 }
 
@@ -61,6 +66,11 @@ mod table {
     pub(in crate::sys) const SETSID: usize = 157;
     pub(in crate::sys) const CLOSE_RANGE: usize = 436;
     pub(in crate::sys) const GETRANDOM: usize = 278;
+    pub(in crate::sys) const CLONE: usize = 220;
+    pub(in crate::sys) const WAIT4: usize = 260;
+    pub(in crate::sys) const GETEUID: usize = 175;
+    pub(in crate::sys) const SOCKETPAIR: usize = 199;
+    pub(in crate::sys) const EXIT_GROUP: usize = 94;
     pub(in crate::sys) const BPF: usize = 280;
 }
 
@@ -89,6 +99,7 @@ pub(crate) const SO_PEERCRED: i32 = 17;
 pub(crate) const TCP_NODELAY: i32 = 1;
 pub(crate) const TCP_CONGESTION: i32 = 13;
 pub(crate) const IP_FREEBIND: i32 = 15;
+pub(crate) const IP_TRANSPARENT: i32 = 19;
 pub(crate) const IP_RECVORIGDSTADDR: i32 = 20;
 pub(crate) const IPV6_V6ONLY: i32 = 26;
 pub(crate) const IPV6_RECVORIGDSTADDR: i32 = 74;

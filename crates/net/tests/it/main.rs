@@ -1,4 +1,6 @@
-//! The network process end to end, in namespaces of its own. Needs root and iproute2.
+//! The network process end to end, in namespaces of its own, steered by a BPF program. Needs root and iproute2.
+//!
+//! The same tests run with packet rules in the target `tproxy`.
 
 #[cfg(test)]
 mod dns;
@@ -18,3 +20,7 @@ mod through;
 mod udp;
 #[cfg(test)]
 mod world;
+
+/// How sandboxes are steered in these tests.
+#[cfg(test)]
+const WAY: mayfly_net::way::Way = mayfly_net::way::Way::SkLookup;

@@ -13,6 +13,7 @@ use mayfly_net::audit::{Record, file_name};
 use mayfly_net::client::{Client, listen};
 use mayfly_net::control::{Answer, Request, SandboxId, Statistics, Status};
 use mayfly_net::namespace::{fresh, inside};
+use mayfly_net::way::Way;
 
 /// Longest wait of a test for anything.
 pub(crate) const TIME: Duration = Duration::from_secs(10);
@@ -25,6 +26,7 @@ pub(crate) struct World {
     pub(crate) folder: PathBuf,
     process: Option<Child>,
     pub(crate) client: Client,
+    way: Way,
     next: u8,
 }
 
@@ -44,6 +46,10 @@ pub(crate) fn ip(namespace: &OwnedFd, lines: &str) {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::steered(crate::WAY)
+    }
+
+    pub(crate) fn steered(way: Way) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (host, internet) = (fresh().unwrap(), fresh().unwrap());
         let peer = format!("/proc/{}/fd/{}", std::process::id(), internet.as_raw_fd());
@@ -67,8 +73,8 @@ impl World {
         let folder =
             std::env::temp_dir().join(format!("mayfly-net-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let (process, client) = start(&host, &folder);
-        Self { host, internet, folder, process: Some(process), client, next: 1 }
+        let (process, client) = start(&host, way, &folder);
+        Self { host, internet, folder, process: Some(process), client, way, next: 1 }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -85,7 +91,7 @@ impl World {
 
     pub(crate) fn restart(&mut self) {
         self.kill();
-        let (process, client) = start(&self.host, &self.folder);
+        let (process, client) = start(&self.host, self.way, &self.folder);
         (self.process, self.client) = (Some(process), client);
     }
 
@@ -170,13 +176,14 @@ impl Drop for World {
     }
 }
 
-fn start(host: &OwnedFd, folder: &std::path::Path) -> (Child, Client) {
+fn start(host: &OwnedFd, way: Way, folder: &std::path::Path) -> (Child, Client) {
     let path = folder.join("control");
     let control = listen(&path).unwrap();
     let process = inside(host.as_fd(), || {
         // With a descriptor that somebody forgot.
         Command::new("sh")
-            .args(["-c", r#"exec "$0" "$1" 9< /dev/zero"#, env!("CARGO_BIN_EXE_mayfly-net")])
+            .args(["-c", r#"exec "$0" "$1" "$2" 9< /dev/zero"#, env!("CARGO_BIN_EXE_mayfly-net")])
+            .arg(way.to_string())
             .arg(folder)
             .stdin(control)
             .spawn()

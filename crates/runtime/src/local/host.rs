@@ -29,7 +29,7 @@ use super::image::{Generator, HostImage, Keeper};
 use super::init::Sockets;
 use super::kits::{Kit, Kits, Order};
 use super::live::{Live, Registry};
-use super::network::{Coming, Lack, Network};
+use super::network::{Coming, Network};
 use super::options::{Options, WEAK_POLICY};
 use super::pool::{Part, Reserve};
 use super::spec::Spec;
@@ -428,15 +428,10 @@ fn network(
     adopted: &[Live],
     notices: mpsc::Sender<Notice>,
 ) -> Result<Arc<Network>> {
-    let lack = match profile {
-        Profile::Full if options.weakened & (WEAK_NETWORK | WEAK_POLICY) != 0 => {
-            Some(Lack::Weakened)
-        }
-        Profile::Full => None,
-        Profile::Unprivileged | Profile::None => Some(Lack::Profile),
-    };
+    let is_left_out = options.weakened & (WEAK_NETWORK | WEAK_POLICY) != 0;
+    let kind = (profile == Profile::Full, is_left_out);
     let adopted = adopted.iter().map(|live| (live.id, live.pid, Arc::clone(&live.pidfd))).collect();
-    Network::open(options.network.clone(), folders, lack, adopted, notices).map(Arc::new)
+    Network::open(options.network.clone(), folders, kind, adopted, notices).map(Arc::new)
 }
 
 /// Short and unique: the random end of the id. The network process answers for it, by the same rule.

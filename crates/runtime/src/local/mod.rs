@@ -40,6 +40,7 @@ mod stay;
 mod storage;
 pub mod users;
 
+pub use mayfly_net::way::Way;
 pub use network::NetworkOptions;
 pub use options::{Options, WEAK_POLICY, Wanted};
 pub use runtime::LocalRuntime;

@@ -100,6 +100,11 @@ impl LocalRuntime {
         self.host.ground.forkserver.pid()
     }
 
+    /// How sandboxes are steered to the network process, or why they are not.
+    pub fn network(&self) -> Layer {
+        self.host.network.layer()
+    }
+
     /// Ids of the network processes, for tests that kill them.
     pub fn network_pids(&self) -> Vec<i32> {
         self.host.network.pids()
@@ -198,6 +203,11 @@ async fn watch(host: Arc<Host>, live: Arc<Live>, gone: mpsc::Sender<Exit>) {
 impl Runtime for LocalRuntime {
     fn profile(&self) -> Profile {
         self.host.profile
+    }
+
+    fn has_network(&self) -> bool {
+        // Where root lacks it, asking for it is refused, and nothing else is given instead.
+        self.host.profile == Profile::Full || self.host.network.is_here()
     }
 
     async fn host_source(&self) -> Result<Source> {

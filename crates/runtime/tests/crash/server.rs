@@ -103,10 +103,7 @@ async fn spec(runtime: &LocalRuntime, id: SandboxId) -> mayfly_core::Result<Sand
         user: "root".to_owned(),
         workdir: None,
         env: BTreeMap::new(),
-        network: NetworkPolicy {
-            block_all: runtime.profile() != Profile::Full,
-            ..NetworkPolicy::default()
-        },
+        network: NetworkPolicy::default(),
     })
 }
 

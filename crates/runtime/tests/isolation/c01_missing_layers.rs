@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use mayfly_core::Kind;
-use mayfly_core::ports::runtime::{LayerState, Runtime as _};
+use mayfly_core::network::NetworkPolicy;
+use mayfly_core::ports::runtime::{LayerState, Runtime as _, SandboxSpec};
 use seccompiler::{
     SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -21,6 +22,7 @@ pub(crate) mod number {
     pub(crate) const PIVOT_ROOT: i64 = 155;
     pub(crate) const UNSHARE: i64 = 272;
     pub(crate) const SECCOMP: i64 = 317;
+    pub(crate) const BPF: i64 = 321;
 }
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod number {
@@ -28,6 +30,7 @@ pub(crate) mod number {
     pub(crate) const PIVOT_ROOT: i64 = 41;
     pub(crate) const UNSHARE: i64 = 97;
     pub(crate) const SECCOMP: i64 = 277;
+    pub(crate) const BPF: i64 = 280;
 }
 pub(crate) const OPEN_TREE: i64 = 428;
 const MOUNT_SETATTR: i64 = 442;
@@ -37,7 +40,7 @@ pub(crate) const NEW_NETWORK: u64 = 0x4000_0000;
 
 /// Refuses one system call to this thread and all that it starts from now on; with a flag, only calls
 /// whose first argument has it.
-fn refuse(call: i64, flag: Option<u64>, error: u32) {
+pub(crate) fn refuse(call: i64, flag: Option<u64>, error: u32) {
     let rules = flag.map_or_else(Vec::new, |flag| {
         let has = SeccompCmpOp::MaskedEq(flag);
         let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, has, flag).unwrap();
@@ -68,7 +71,9 @@ fn refused_without(layer: &str, call: i64, flag: Option<u64>, error: u32) {
 
 /// A create is refused with the layer, the reason and a remedy, and the doctor says the same.
 pub(crate) fn judge(bench: &Bench, layer: &str, error: u32) {
-    let refused = bench.wait(bench.runtime().create(&bench.spec())).expect_err(layer);
+    // A kernel without namespaces has no network for them either, which would be told first.
+    let spec = SandboxSpec { network: NetworkPolicy::blocked(), ..bench.spec() };
+    let refused = bench.wait(bench.runtime().create(&spec)).expect_err(layer);
     assert_eq!(refused.kind(), Kind::Unavailable, "{refused:?}");
     assert!(refused.message().contains(layer), "names the layer: {refused}");
     let reason = std::io::Error::from_raw_os_error(error.cast_signed()).to_string();

@@ -16,10 +16,10 @@ use crate::harness::{Bench, rootless};
 use crate::outside::{is_inner, passes_apart};
 
 /// The user that `cargo xtask setup` makes.
-const USER: &str = "mayfly-test";
+pub(crate) const USER: &str = "mayfly-test";
 /// Becomes the user and runs a program, by descriptor since its folder may be closed to him; a system call,
 /// if one is named, then answers an error, also when only a flag of its first argument is set.
-const PLAY: &str = "
+pub(crate) const PLAY: &str = "
 import ctypes, os, pwd, struct, sys
 user, call, flag, error = sys.argv[1], *map(int, sys.argv[2:5])
 account = pwd.getpwnam(user)
@@ -48,8 +48,7 @@ fn as_user(test: &str, script: &str, call: i64, flag: u64, error: u32) -> bool {
         println!("SKIP {test}: root, who plays a host without a layer");
         return false;
     }
-    let accounts = std::fs::read_to_string("/etc/passwd").unwrap();
-    if !accounts.lines().any(|line| line.starts_with(&format!("{USER}:"))) {
+    if !has_user() {
         println!("SKIP {test}: the user {USER}, made by `cargo xtask setup`");
         return false;
     }
@@ -60,6 +59,12 @@ fn as_user(test: &str, script: &str, call: i64, flag: u64, error: u32) -> bool {
     played.extend(numbers.map(OsString::from));
     passes_apart(test, &whole, played);
     false
+}
+
+/// Whether the ordinary user is there.
+pub(crate) fn has_user() -> bool {
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap();
+    accounts.lines().any(|line| line.starts_with(&format!("{USER}:")))
 }
 
 fn refused_without(test: &str, layer: &str, call: i64, flag: u64, error: u32) {

@@ -192,7 +192,7 @@ impl Bench {
             user: "root".to_owned(),
             workdir: None,
             env: std::collections::BTreeMap::new(),
-            network: NetworkPolicy { block_all: rootless(), ..NetworkPolicy::default() },
+            network: NetworkPolicy::default(),
         }
     }
 

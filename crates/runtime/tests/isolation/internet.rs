@@ -3,18 +3,17 @@
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use mayfly_core::network::{AuditEntry, NetworkPolicy, cidrs, domains};
 use mayfly_core::ports::runtime::Runtime as _;
-use mayfly_net::namespace::{fresh, inside};
 use mayfly_runtime::local::Options;
 
-use crate::harness::{Bench, Ran, Sandbox};
+use crate::by_rules;
+use crate::harness::{Bench, Ran, Sandbox, only_full, rootless};
+use crate::internet_ground::Ground;
 use crate::prelude::PRELUDE;
 
 /// Attempts that print `what=True` when something beyond the sandbox answered.
@@ -42,8 +41,7 @@ def say(what, value):
 ";
 
 pub(crate) struct Internet {
-    host: OwnedFd,
-    far: OwnedFd,
+    ground: Ground,
     /// Questions per name that the resolver was asked.
     asked: Arc<Mutex<HashMap<String, u32>>>,
 }
@@ -57,48 +55,28 @@ pub(crate) fn lists(ranges: &str, names: &str) -> NetworkPolicy {
     }
 }
 
-fn ip(namespace: &OwnedFd, lines: &str) {
-    let mut ip = inside(namespace.as_fd(), || {
-        Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap()
-    })
-    .unwrap();
-    ip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    assert!(ip.wait().unwrap().success(), "iproute2 refused {lines}");
-}
-
 impl Internet {
-    /// A bench whose sandboxes reach this internet and no other.
+    /// A bench whose sandboxes reach this internet and no other. An ordinary user cannot make one: root does, in
+    /// [`crate::by_rules`], and runs the test as him.
     pub(crate) fn open(
         case: &'static str,
         change: impl FnOnce(&mut Options),
     ) -> Option<(Self, Bench)> {
-        if !crate::harness::only_full(case, "network beyond loopback") {
+        let ground = if !rootless() {
+            Ground::make()
+        } else if let Some(lender) = by_rules::lender() {
+            Ground::Lent(lender)
+        } else {
+            only_full(case, "right to make a pretend internet; root makes it for him in by_rules");
             return None;
-        }
-        let (host, far) = (fresh().unwrap(), fresh().unwrap());
-        let peer = format!("/proc/{}/fd/{}", std::process::id(), far.as_raw_fd());
-        ip(
-            &host,
-            &format!(
-                "link set lo up\nlink add h0 type veth peer name i0\nlink set i0 netns {peer}\n\
-                 addr add 203.0.113.1/24 dev h0\naddr add 2a0f:1::1/64 dev h0 nodad\n\
-                 addr add 93.184.1.1/32 dev lo\nlink set h0 up\n"
-            ),
-        );
-        ip(
-            &far,
-            "link set lo up\naddr add 203.0.113.2/24 dev i0\naddr add 2a0f:1::2/64 dev i0 nodad\n\
-             addr add 9.9.9.9/32 dev lo\nlink set i0 up\n\
-             route add local default dev lo table main\nroute add local ::/0 dev lo table main\n",
-        );
-        ip(&host, "route add default via 203.0.113.2\nroute add ::/0 via 2a0f:1::2\n");
-        let internet = Self { host, far, asked: Arc::default() };
+        };
+        let internet = Self { ground, asked: Arc::default() };
         internet.serve(7, echo);
         internet.echo_datagrams(7);
         internet.resolver();
-        let home = PathBuf::from(format!("/proc/self/fd/{}", internet.host.as_raw_fd()));
         let bench = Bench::with(case, |options| {
-            options.network.home = Some(home);
+            options.network.home = internet.ground.home();
+            options.network.steering = by_rules::steering();
             options.network.resolvers = vec!["9.9.9.9:53".parse().unwrap()];
             change(options);
         })?;
@@ -107,21 +85,19 @@ impl Internet {
 
     /// A TCP server at this port of every address.
     pub(crate) fn serve(&self, port: u16, handle: fn(TcpStream)) {
-        let listen = || TcpListener::bind(("::", port)).unwrap();
-        accept(inside(self.far.as_fd(), listen).unwrap(), handle);
+        accept(self.ground.listen(port), handle);
     }
 
     /// A TCP server of the host at this port of every address.
     pub(crate) fn serve_host(&self, port: u16, handle: fn(TcpStream)) {
         let listen = || TcpListener::bind(("::", port)).unwrap();
-        accept(inside(self.host.as_fd(), listen).unwrap(), handle);
+        accept(self.ground.on_host(listen), handle);
     }
 
     fn echo_datagrams(&self, port: u16) {
         // One address each: the answer must come from the one that was asked.
         for address in ["1.1.1.1", "8.8.8.8", "10.0.0.9"] {
-            let bind = || UdpSocket::bind((address, port)).unwrap();
-            let socket = inside(self.far.as_fd(), bind).unwrap();
+            let socket = self.ground.datagrams(&format!("{address}:{port}"));
             std::thread::spawn(move || {
                 let mut buffer = [0_u8; 2048];
                 while let Ok((count, from)) = socket.recv_from(&mut buffer) {
@@ -133,8 +109,7 @@ impl Internet {
 
     /// The resolver: names say by their first label what they stand at.
     fn resolver(&self) {
-        let bind = || UdpSocket::bind("9.9.9.9:53").unwrap();
-        let socket = inside(self.far.as_fd(), bind).unwrap();
+        let socket = self.ground.datagrams("9.9.9.9:53");
         let asked = Arc::clone(&self.asked);
         std::thread::spawn(move || {
             let mut buffer = [0_u8; 2048];
@@ -153,7 +128,7 @@ impl Internet {
     pub(crate) fn outside(&self, script: &str) -> Ran {
         let whole = format!("{PRELUDE}\n{REACH}\n{script}");
         let run = || Command::new("/usr/bin/python3").args(["-I", "-c", &whole]).output().unwrap();
-        let output = inside(self.host.as_fd(), run).unwrap();
+        let output = self.ground.on_host(run);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         Ran { code: output.status.code().unwrap_or(-1), text }
     }

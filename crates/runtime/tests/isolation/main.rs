@@ -4,6 +4,8 @@
 //! shows the same attempt succeeding (or reaching the kernel) in a sandbox without the layer in question.
 
 #[cfg(test)]
+mod by_rules;
+#[cfg(test)]
 mod c01_missing_layers;
 #[cfg(test)]
 mod c01_of_users;
@@ -85,6 +87,8 @@ mod f12_search;
 mod harness;
 #[cfg(test)]
 mod internet;
+#[cfg(test)]
+mod internet_ground;
 #[cfg(test)]
 mod l01_processes;
 #[cfg(test)]

@@ -37,10 +37,7 @@ pub async fn spec(runtime: &dyn Runtime) -> SandboxSpec {
         resources: Resources { cpu: 1, memory_gib: 1, disk_gib: 1 },
         user: "root".to_owned(),
         workdir: None,
-        network: NetworkPolicy {
-            block_all: runtime.profile() != Profile::Full,
-            ..NetworkPolicy::default()
-        },
+        network: NetworkPolicy { block_all: !runtime.has_network(), ..NetworkPolicy::default() },
         env: BTreeMap::from([
             ("FROM_SPEC".to_owned(), "spec".to_owned()),
             ("FROM_BOTH".to_owned(), "spec".to_owned()),
@@ -86,10 +83,10 @@ async fn networks(runtime: &dyn Runtime, spec: &SandboxSpec) {
     let listed =
         NetworkPolicy { cidrs: cidrs("1.1.1.0/24").expect("a range"), ..NetworkPolicy::default() };
     let set = runtime.set_network(spec.id, &listed).await;
-    if runtime.profile() == Profile::Full {
+    if runtime.has_network() {
         set.expect("a running sandbox takes another policy");
     } else {
-        let refused = set.expect_err("a profile without a network takes no list");
+        let refused = set.expect_err("a host without a network takes no list");
         assert_eq!(refused.kind(), Kind::Unavailable);
         assert!(refused.message().contains("`network`"), "{refused}");
     }

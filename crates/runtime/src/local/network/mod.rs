@@ -12,6 +12,7 @@ mod options;
 mod policy;
 mod process;
 mod shard;
+mod steering;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -24,7 +25,6 @@ use mayfly_core::network::{AuditPage, NetworkPolicy};
 use mayfly_core::ports::runtime::{Layer, LayerState, Notice};
 use mayfly_core::{Error, Kind, Result};
 use mayfly_net::control::SandboxId as Key;
-use mayfly_net::namespace;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -40,25 +40,27 @@ const MAX_SHARDS: usize = 16;
 /// Why sandboxes of this runtime have no network of their own.
 #[derive(Debug)]
 pub(super) enum Lack {
-    /// The profile has none.
-    Profile,
     /// Left out for a test.
     Weakened,
-    /// The kernel's reason.
-    Kernel(String),
+    /// The host offers no way to steer: the reasons.
+    Root(String),
+    /// The host offers ordinary users none: the reasons. Their sandboxes are whole without.
+    User(String),
 }
 
 impl Lack {
     fn error(&self) -> Error {
         match self {
-            Self::Profile | Self::Weakened => missing(
-                "the isolation profile `unprivileged` has only loopback",
-                "ask for networkBlockAll, or run the server as root",
-            ),
-            Self::Kernel(reason) => missing(
+            Self::Weakened => missing("it was left out", "ask for networkBlockAll"),
+            Self::Root(reason) => missing(
                 reason,
-                "use Linux 5.9 or newer with CONFIG_BPF_SYSCALL and let root load BPF programs, or ask \
-                 for networkBlockAll",
+                "use Linux 5.9 or newer with CONFIG_BPF_SYSCALL and let root load BPF programs, or a kernel \
+                 with CONFIG_NFT_TPROXY; or ask for networkBlockAll",
+            ),
+            Self::User(reason) => missing(
+                reason,
+                "use a kernel with CONFIG_NF_TABLES_INET and CONFIG_NFT_TPROXY, load the modules nf_tables and \
+                 nft_tproxy, or run the server as root; or ask for networkBlockAll",
             ),
         }
     }
@@ -102,18 +104,22 @@ impl Network {
     pub(super) fn open(
         options: NetworkOptions,
         (run, audit): (&Path, PathBuf),
-        lack: Option<Lack>,
+        (is_root, is_left_out): (bool, bool),
         adopted: Vec<(SandboxId, i32, Arc<OwnedFd>)>,
         notices: mpsc::Sender<Notice>,
     ) -> Result<Self> {
         let options = options.completed();
-        let lack = lack.or_else(|| {
-            namespace::probe().err().map(|error| Lack::Kernel(format!("BPF sk_lookup: {error}")))
-        });
-        if let Some(lack) = lack {
-            return Ok(Self { options, audit, ground: Ground::Missing(lack) });
+        let without = |options, audit, lack| Self { options, audit, ground: Ground::Missing(lack) };
+        if is_left_out {
+            return Ok(without(options, audit, Lack::Weakened));
         }
-        let program = Arc::new(Program::new(run, audit.clone(), options.home.clone())?);
+        let program = match Program::new((run, audit.clone()), &options, is_root)? {
+            Ok(program) => Arc::new(program),
+            Err(reason) => {
+                let lack = if is_root { Lack::Root(reason) } else { Lack::User(reason) };
+                return Ok(without(options, audit, lack));
+            }
+        };
         let mut unclaimed: HashMap<Key, Member> = adopted
             .into_iter()
             .map(|(id, pid, pidfd)| (key(id), Member::waiting(pid, pidfd)))
@@ -166,7 +172,7 @@ impl Network {
     /// The text of a policy; [`Kind::Unavailable`] when it asks for a network and there is none.
     pub(super) fn text(&self, policy: &NetworkPolicy) -> Result<String> {
         match &self.ground {
-            Ground::Missing(lack @ (Lack::Profile | Lack::Kernel(_))) if !policy.block_all => {
+            Ground::Missing(lack @ (Lack::Root(_) | Lack::User(_))) if !policy.block_all => {
                 Err(lack.error())
             }
             _ => policy::text(policy, &self.options),
@@ -237,12 +243,11 @@ impl Network {
     pub(super) fn layer(&self) -> Layer {
         let name = "network".to_owned();
         match &self.ground {
-            Ground::Here { .. } => Layer {
+            Ground::Here { program, .. } => Layer {
                 name,
                 state: LayerState::Holds,
                 required: true,
-                evidence: "the kernel takes BPF sk_lookup programs; the network process answers"
-                    .to_owned(),
+                evidence: format!("the network process answers, {}", program.steering.told()),
                 remedy: None,
             },
             Ground::Missing(lack) => {
@@ -250,7 +255,7 @@ impl Network {
                 Layer {
                     name,
                     state: LayerState::Absent,
-                    required: matches!(lack, Lack::Kernel(_)),
+                    required: matches!(lack, Lack::Root(_)),
                     evidence: error.message().to_owned(),
                     remedy: error.hint().map(str::to_owned),
                 }
@@ -318,7 +323,7 @@ mod tests {
 
     #[test]
     fn c1_without_the_packet_filter_only_blocked_sandboxes_are_made() {
-        let network = without(Lack::Kernel("BPF sk_lookup: no such thing".to_owned()));
+        let network = without(Lack::Root("sk_lookup: no such thing".to_owned()));
         let refused = network.text(&NetworkPolicy::default()).unwrap_err();
         assert_eq!(refused.kind(), Kind::Unavailable);
         for part in ["`network`", "sk_lookup"] {
@@ -332,9 +337,10 @@ mod tests {
     }
 
     #[test]
-    fn c1_a_profile_without_networks_says_so_and_is_whole() {
-        let network = without(Lack::Profile);
-        assert!(network.text(&NetworkPolicy::default()).is_err());
+    fn c1_ordinary_users_without_networks_are_told_so_and_are_whole() {
+        let network = without(Lack::User("tproxy: no such thing".to_owned()));
+        let refused = network.text(&NetworkPolicy::default()).unwrap_err();
+        assert!(refused.message().contains("tproxy: no such thing"), "{refused}");
         assert!(network.set(SandboxId::from_uuid(Uuid::nil()), &NetworkPolicy::blocked()).is_ok());
         assert!(!network.layer().required);
         assert!(!network.is_here());

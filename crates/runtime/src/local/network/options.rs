@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use mayfly_core::network::{Cidr, ProxyUrl};
+use mayfly_net::way::Way;
 
 /// Resolvers that a policy takes.
 const MAX_RESOLVERS: usize = 4;
@@ -26,8 +27,10 @@ pub struct NetworkOptions {
     pub proxy: Option<ProxyUrl>,
     /// Unix socket of the server behind `mayfly.internal`; `None` = refused.
     pub internal: Option<PathBuf>,
-    /// Network namespace that traffic leaves from, by its path; `None` = that of this program.
+    /// Network namespace that traffic leaves from, by its path; `None` = that of this program. Root only.
     pub home: Option<PathBuf>,
+    /// How sandboxes are steered to the network process; `None` = the best way that the host offers.
+    pub steering: Option<Way>,
 }
 
 impl Default for NetworkOptions {
@@ -41,6 +44,7 @@ impl Default for NetworkOptions {
             proxy: None,
             internal: None,
             home: None,
+            steering: None,
         }
     }
 }

@@ -11,6 +11,8 @@ use mayfly_net::client::{self, Client};
 use mayfly_net::control::{Request, Status};
 use mayfly_net::namespace;
 
+use super::options::NetworkOptions;
+use super::steering::Steering;
 use crate::local::live::{ended, open_pidfd};
 use crate::local::memory;
 
@@ -29,6 +31,7 @@ pub(super) struct Program {
     audit: PathBuf,
     /// Namespace that traffic leaves from.
     home: Option<PathBuf>,
+    pub(super) steering: Steering,
 }
 
 /// One process, its own child or an earlier server's.
@@ -47,12 +50,19 @@ pub(super) struct Handle {
 }
 
 impl Program {
-    pub(super) fn new(run: &Path, audit: PathBuf, home: Option<PathBuf>) -> Result<Self> {
+    /// The program and the way that it steers by. The inner error: this host offers none, and why.
+    pub(super) fn new(
+        (run, audit): (&Path, PathBuf),
+        options: &NetworkOptions,
+        is_root: bool,
+    ) -> Result<std::result::Result<Self, String>> {
         let run = File::open(run).map_err(|error| Error::internal("folder of sockets", error))?;
         let memory = memory::sealed("mayfly-net", PROGRAM).map_err(|error| {
             Error::internal("the network program could not be put into memory", error)
         })?;
-        Ok(Self { memory, run: run.into(), audit, home })
+        let steering = Steering::find(options.steering, is_root, &memory);
+        let home = options.home.clone();
+        Ok(steering.map(|steering| Self { memory, run: run.into(), audit, home, steering }))
     }
 
     /// Short whatever the data directory is called: socket addresses hold 107 bytes.
@@ -95,6 +105,7 @@ impl Program {
         let listener = client::listen(&path)?;
         let spawn = || {
             Command::new(format!("/proc/self/fd/{}", self.memory.as_raw_fd()))
+                .arg(self.steering.way.to_string())
                 .arg(&self.audit)
                 .env_clear()
                 .current_dir("/")
