@@ -106,6 +106,8 @@ impl FromRequestParts<App> for SocketToolbox {
         let caller = Caller {
             organization: record.organization,
             permissions: [Permission::WriteSandboxes].into(),
+            key: None,
+            operator: false,
         };
         Ok(Self { reach: app.engine.reach(&caller, &sandbox).await?, pass: Pass::Preview(id) })
     }

@@ -226,7 +226,8 @@ fn note(app: &App, address: &Address, from: &str) {
 async fn toolbox(front: &Front, address: &Address, request: Request) -> Answer<Response> {
     let (passed, mut request) = judged(&front.app, address, request, false).await?;
     let organization = front.app.engine.owner(passed.sandbox)?;
-    let caller = Caller { organization, permissions: [Permission::WriteSandboxes].into() };
+    let permissions = [Permission::WriteSandboxes].into();
+    let caller = Caller { organization, permissions, key: None, operator: false };
     let rest = inside_uri(request.uri(), 0)?;
     let rest = rest.path_and_query().map_or("/", |rest| rest.as_str());
     let uri = format!("/toolbox/{}{rest}", passed.sandbox);
