@@ -80,18 +80,27 @@ pub struct Audit<'a>(pub(crate) &'a House);
 impl Audit<'_> {
     /// Writes a line down; it survives a kill of the server when this returns.
     pub async fn write(&self, entry: Entry) -> Result<()> {
-        commit::add_audit(self.0, vec![cut(entry)]).await
+        commit::add_audit(self.0, vec![self.kept(entry)]).await
     }
 
     /// Counts a line up; written down every half a minute and at shutdown.
     pub fn count(&self, entry: Entry) {
-        self.0.tally.note(cut(entry));
+        self.0.tally.note(self.kept(entry));
     }
 
     /// Lines of the caller's organization, newest first. Needs `admin`.
     pub async fn read(&self, caller: &Caller, look: Look) -> Result<Page> {
         need(caller, Permission::Admin)?;
         self.0.store.audit(caller.organization, look).await
+    }
+
+    /// The line as it is kept: not endless, and in a log that somebody can read.
+    fn kept(self, mut entry: Entry) -> Entry {
+        entry.object = entry.object.map(|object| object.chars().take(MAX_OBJECT).collect());
+        if !self.0.tenants.has(entry.organization) {
+            entry.organization = self.0.organization;
+        }
+        entry
     }
 }
 
@@ -103,9 +112,4 @@ pub(crate) async fn flush(house: &House) {
     {
         tracing::warn!(%error, "lines of the audit log were not written down");
     }
-}
-
-fn cut(mut entry: Entry) -> Entry {
-    entry.object = entry.object.map(|object| object.chars().take(MAX_OBJECT).collect());
-    entry
 }

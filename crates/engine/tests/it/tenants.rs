@@ -209,6 +209,28 @@ async fn listeners_hear_their_own_organization_in_order_after_it_can_be_seen() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn news_comes_after_a_look_shows_it() {
+    let site = Site::new().await;
+    site.create("box").await;
+    let mut heard = site.engine.listen(site.caller.organization);
+    let (engine, caller) = (site.engine.clone(), site.caller.clone());
+    let work = tokio::spawn(async move {
+        for _ in 0..50 {
+            engine.sandboxes().stop(&caller, "box", true).await.unwrap();
+            engine.sandboxes().start(&caller, "box").await.unwrap();
+        }
+    });
+    for _ in 0..200 {
+        let news = heard.recv().await.unwrap();
+        let seen = site.engine.sandboxes().get(&site.caller, "box").await.unwrap();
+        assert!(seen.version >= news.sandbox.version, "{seen:?} before {news:?}");
+        let kept = site.store.peek().into_iter().find(|row| row.id == seen.id).unwrap();
+        assert!(kept.version >= news.sandbox.version, "lists come from the store");
+    }
+    work.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_done_is_read_by_its_administrators_only_and_calls_are_counted_up() {
     let site = Site::new().await;

@@ -35,6 +35,7 @@ use tower::ServiceExt as _;
 use super::app::{App, Who};
 use super::fault::{Answer, Fault, Origin};
 use super::gate::{self, Admitted, Peer};
+use super::older;
 use super::pass::Pass;
 use super::shape;
 use address::{Address, Named};
@@ -112,7 +113,8 @@ async fn by_path(State(app): State<App>, request: Request) -> Response {
     response
 }
 
-async fn pass_on(inner: Router, request: Request) -> Response {
+async fn pass_on(inner: Router, mut request: Request) -> Response {
+    older::renew(&mut request);
     inner.oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 
