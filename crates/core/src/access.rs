@@ -90,6 +90,48 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
 }
 
+/// How much an organization may have at once. In each field `None` = the server's default, 0 = no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Sandboxes that are not destroyed.
+    pub sandboxes: Option<u32>,
+    /// Cores of sandboxes that run.
+    pub cpu: Option<u32>,
+    /// GiB of memory of sandboxes that run.
+    pub memory_gib: Option<u32>,
+    /// GiB of disk of sandboxes that are not destroyed.
+    pub disk_gib: Option<u32>,
+    /// Volumes.
+    pub volumes: Option<u32>,
+}
+
+impl Quota {
+    /// These limits, and those of `other` where none is set.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            sandboxes: self.sandboxes.or(other.sandboxes),
+            cpu: self.cpu.or(other.cpu),
+            memory_gib: self.memory_gib.or(other.memory_gib),
+            disk_gib: self.disk_gib.or(other.disk_gib),
+            volumes: self.volumes.or(other.volumes),
+        }
+    }
+}
+
+/// An owner of keys, sandboxes and snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Organization {
+    /// Its id.
+    pub id: OrganizationId,
+    /// Unique on the server.
+    pub name: String,
+    /// Its own limits.
+    pub quota: Quota,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
 /// Leave to enter a sandbox by SSH; its token is known only as a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SshAccess {
@@ -112,6 +154,10 @@ pub struct Caller {
     pub organization: OrganizationId,
     /// What may be done.
     pub permissions: BTreeSet<Permission>,
+    /// Name of the API key; `None` = another way in.
+    pub key: Option<String>,
+    /// Whether it is the server's own operator, who makes and ends organizations.
+    pub operator: bool,
 }
 
 impl Caller {

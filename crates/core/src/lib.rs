@@ -1,6 +1,7 @@
 //! The nouns and the rules of mayfly: pure types and transitions, no I/O, no clock, no async runtime.
 
 pub mod access;
+pub mod audit;
 pub mod error;
 pub mod event;
 pub mod file;

@@ -8,7 +8,7 @@ use mayfly_core::{Error, Kind, Result};
 use sha2::{Digest, Sha256};
 
 use crate::commit;
-use crate::house::{House, need, not_found};
+use crate::house::{House, need, not_found, operator};
 
 /// How every key of ours begins.
 const PREFIX: &str = "mf_key_";
@@ -91,14 +91,19 @@ impl Access<'_> {
             Some(key) => key,
             None => self.load(&hash).await?,
         };
-        if !same(&key.hash, &hash) {
+        if !same(&key.hash, &hash) || !house.tenants.has(key.organization) {
             return Err(unknown());
         }
         if key.expires_at.is_some_and(|expiry| expiry <= house.now().wall) {
             return Err(Error::new(Kind::Unauthenticated, "this API key has expired")
                 .with_hint("make a new one"));
         }
-        Ok(Caller { organization: key.organization, permissions: key.permissions })
+        Ok(Caller {
+            organization: key.organization,
+            permissions: key.permissions,
+            key: Some(key.name),
+            operator: false,
+        })
     }
 
     /// Whether a key was used since the start, so that its caller is known without a look into the store.
@@ -108,10 +113,14 @@ impl Access<'_> {
 
     /// The server's own administrator, for callers whom the operating system vouches for.
     pub fn administrator(&self) -> Caller {
-        Caller {
-            organization: self.0.organization,
-            permissions: BTreeSet::from([Permission::Admin]),
-        }
+        operator(self.0.organization)
+    }
+
+    /// The same, acting in the organization of this id or name.
+    pub fn administrator_of(&self, id_or_name: &str) -> Result<Caller> {
+        let found = self.0.tenants.find(id_or_name);
+        let organization = found.ok_or_else(|| not_found("organization", id_or_name))?;
+        Ok(operator(organization.id))
     }
 
     /// Makes a key; its value is returned this once. Needs `admin`. [`Kind::Conflict`] when the name is taken.
@@ -123,6 +132,14 @@ impl Access<'_> {
         let value = format!("{PREFIX}{}", base64url(&secret));
         let key = self.add(caller, wanted, &value).await?;
         Ok((key, value))
+    }
+
+    /// The key that the caller came with, whatever it may do; [`Kind::NotFound`] where it came without.
+    pub async fn own_key(&self, caller: &Caller) -> Result<ApiKey> {
+        let none = || Error::not_found("this call came without an API key");
+        let name = caller.key.as_deref().ok_or_else(none)?;
+        let keys = self.0.store.keys(caller.organization).await?;
+        keys.into_iter().find(|key| key.name == name).ok_or_else(none)
     }
 
     /// Keys of the caller's organization, by name. Needs `admin`.

@@ -1,5 +1,6 @@
 //! Whether there is room for what is asked; every refusal names its limit.
 
+use mayfly_core::id::OrganizationId;
 use mayfly_core::limits::Resources;
 use mayfly_core::ports::runtime::Profile;
 use mayfly_core::sandbox::{Resize, Sandbox};
@@ -7,6 +8,7 @@ use mayfly_core::{Error, Kind, Result};
 
 use crate::house::House;
 use crate::living::Reserved;
+use crate::tenants::{Room, Use};
 
 /// Room for one more sandbox of this size, held until the guard is dropped.
 pub(crate) fn admit(house: &House, size: Resources) -> Result<Reserved> {
@@ -16,6 +18,11 @@ pub(crate) fn admit(house: &House, size: Resources) -> Result<Reserved> {
         Error::new(Kind::Limit, format!("the limit of {most} sandboxes on this server is reached"))
             .with_hint("delete some, or raise `max_sandboxes` in the configuration")
     })
+}
+
+/// An organization's room for so much more, held until the guard is dropped.
+pub(crate) fn share(house: &House, organization: OrganizationId, more: Use) -> Result<Room> {
+    house.tenants.reserve(organization, more, house.settings.quota)
 }
 
 /// Refuses sizes that were asked for where nothing enforces them; the message names the field.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use mayfly_core::access::ApiKey;
+use mayfly_core::access::{ApiKey, Organization};
+use mayfly_core::audit::Entry;
 use mayfly_core::event::{Event, What};
 use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
 use mayfly_core::ports::store::{Change, Store, Swap};
@@ -144,6 +145,21 @@ pub(crate) async fn use_snapshot(house: &House, id: SnapshotId, at: Timestamp) -
 /// Writes events that belong to no change of a record.
 pub(crate) async fn audit(house: &House, events: Vec<Event>) -> Result<()> {
     house.store.add_events(events).await
+}
+
+/// Writes lines of the audit log.
+pub(crate) async fn add_audit(house: &House, entries: Vec<Entry>) -> Result<()> {
+    house.store.add_audit(entries, house.settings.keep_audit).await
+}
+
+/// Adds or replaces an organization.
+pub(crate) async fn put_organization(store: &dyn Store, organization: &Organization) -> Result<()> {
+    store.put_organization(organization).await
+}
+
+/// Deletes an organization; `false` when there was none.
+pub(crate) async fn delete_organization(store: &dyn Store, id: OrganizationId) -> Result<bool> {
+    store.delete_organization(id).await
 }
 
 /// Adds or replaces a snapshot.

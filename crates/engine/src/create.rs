@@ -18,6 +18,7 @@ use crate::living::Live;
 use crate::network;
 use crate::patience::{self, Promise};
 use crate::snapshots;
+use crate::tenants::Use;
 use crate::warm::{self, Claimed};
 
 /// Makes a sandbox for a caller.
@@ -61,11 +62,13 @@ struct Make {
 
 impl Make {
     async fn run(self, house: &Arc<House>, promise: &Promise) -> Result<Sandbox> {
+        let share = admission::share(house, self.caller.organization, self.uses())?;
         house.snapshots.note_use(self.snapshot.id, house.now().wall);
         if self.warm_fits() {
             let claim = |id| self.claim(house, id);
             match warm::claim(house, self.snapshot.id, self.resources, claim).await? {
                 Claimed::Yes(live, effect) => {
+                    drop(share);
                     return self.hand_over(house, promise, live, effect).await;
                 }
                 Claimed::NameTaken => return Err(self.name_taken()),
@@ -75,7 +78,7 @@ impl Make {
         }
         let room = admit(house, self.resources)?;
         let added = commit::insert(house, self.record(house)).await?;
-        drop(room);
+        drop((room, share));
         match added {
             Added::New(live) => self.drive(house, promise, live, Effect::Create).await,
             Added::NameTaken => Err(self.name_taken()),
@@ -127,6 +130,15 @@ impl Make {
         let undo = async move { driver::command(&house, &live, |_| Some(Command::Destroy)).await };
         if let Err(error) = undo.await {
             tracing::warn!(%error, "could not take back a sandbox that failed to be made");
+        }
+    }
+
+    fn uses(&self) -> Use {
+        Use {
+            sandboxes: 1,
+            cpu: self.resources.cpu.into(),
+            memory_gib: self.resources.memory_gib.into(),
+            disk_gib: self.resources.disk_gib.into(),
         }
     }
 

@@ -14,9 +14,12 @@ use mayfly_core::sandbox::State;
 use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::access::Access;
+use crate::audit::{self, Audit, Tally};
+use crate::feed::Listener;
 use crate::house::{BACKGROUND, House, need};
 use crate::key_cache::KeyCache;
 use crate::living::Living;
+use crate::organizations::Organizations;
 use crate::reach::{self, Reach};
 use crate::ready::Ready;
 use crate::reconcile::{self, activity, refusals, world};
@@ -53,6 +56,7 @@ impl Engine {
         let rows = store.living().await?;
         admission::same_profile(&rows, runtime.profile())?;
         let clock = start::clock(clock, &*store, &rows).await?;
+        let tenants = Arc::new(start::tenants(&*store, organization, clock.now().wall).await?);
         let (host, renewed) =
             snapshots::host(&*store, &*runtime, &*entropy, organization, clock.now()).await?;
         let house = Arc::new(House {
@@ -63,11 +67,13 @@ impl Engine {
             settings,
             server,
             organization,
-            living: Arc::new(Living::default()),
+            living: Arc::new(Living::new(Arc::clone(&tenants))),
             snapshots: SnapshotCache::default(),
             keys: KeyCache::default(),
             ready: Ready::default(),
             refusals: Refusals::default(),
+            tally: Tally::default(),
+            tenants,
             tasks: Tasks::new(),
             background: Semaphore::new(BACKGROUND),
             reaping: Mutex::new(()),
@@ -95,6 +101,21 @@ impl Engine {
     /// Keys and callers.
     pub fn access(&self) -> Access<'_> {
         Access(&self.house)
+    }
+
+    /// Organizations.
+    pub fn organizations(&self) -> Organizations<'_> {
+        Organizations(&self.house)
+    }
+
+    /// The audit log.
+    pub fn audit_log(&self) -> Audit<'_> {
+        Audit(&self.house)
+    }
+
+    /// What happens to the sandboxes of an organization from now on.
+    pub fn listen(&self, organization: OrganizationId) -> Listener {
+        self.house.living.feed.listen(organization)
     }
 
     /// Sandboxes.
@@ -184,5 +205,6 @@ impl Engine {
         }
         activity::pass(Arc::clone(&self.house)).await;
         refusals::write(&self.house).await;
+        audit::flush(&self.house).await;
     }
 }

@@ -13,6 +13,7 @@ use mayfly_core::time::Moment;
 use mayfly_core::{Error, Kind, Result};
 use tokio::sync::{Mutex, Notify, Semaphore};
 
+use crate::audit::Tally;
 use crate::key_cache::KeyCache;
 use crate::living::{Live, Living};
 use crate::network;
@@ -22,6 +23,7 @@ use crate::settings::Settings;
 use crate::snapshot_cache::SnapshotCache;
 use crate::steady::Steady;
 use crate::tasks::Tasks;
+use crate::tenants::Tenants;
 
 /// Most transitions that timers and reconcilers have under way at once.
 pub(crate) const BACKGROUND: usize = 16;
@@ -41,6 +43,8 @@ pub(crate) struct House {
     pub(crate) keys: KeyCache,
     pub(crate) ready: Ready,
     pub(crate) refusals: Refusals,
+    pub(crate) tally: Tally,
+    pub(crate) tenants: Arc<Tenants>,
     pub(crate) tasks: Tasks,
     /// Room for transitions that no caller waits for.
     pub(crate) background: Semaphore,
@@ -103,6 +107,11 @@ impl House {
             version: 0,
         }
     }
+}
+
+/// Whoever the operating system vouches for, in this organization.
+pub(crate) fn operator(organization: OrganizationId) -> Caller {
+    Caller { organization, permissions: [Permission::Admin].into(), key: None, operator: true }
 }
 
 /// Refuses a caller without the permission.

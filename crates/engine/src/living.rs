@@ -8,8 +8,11 @@ use mayfly_core::id::{OrganizationId, SandboxId};
 use mayfly_core::sandbox::{Sandbox, State};
 use mayfly_core::time::{Moment, Monotonic, Timestamp};
 
+use crate::feed::Feed;
 use crate::lsp::Lanes;
 use crate::minding::{Commands, Turns};
+use crate::telemetry::Samples;
+use crate::tenants::Tenants;
 
 /// One living sandbox.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Live {
     pub(crate) turns: Turns,
     /// Its language servers that somebody talks to.
     pub(crate) languages: Lanes,
+    /// What it used of late.
+    pub(crate) samples: Samples,
 }
 
 impl Live {
@@ -52,6 +57,7 @@ impl Live {
             commands: Commands::default(),
             turns: Turns::default(),
             languages: Lanes::default(),
+            samples: Samples::default(),
         }
     }
 
@@ -112,18 +118,20 @@ impl Live {
         }
     }
 
-    /// Takes over a newer record; an older one (a slower writer's) is dropped.
-    fn publish(&self, next: &Arc<Sandbox>) -> Option<Arc<Sandbox>> {
+    /// Takes over a newer record, and then tells of it before the next one can come; an older one (a slower
+    /// writer's) is dropped.
+    fn publish(&self, next: &Arc<Sandbox>, tell: impl FnOnce(&Sandbox)) {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         if next.version <= record.version {
-            return None;
+            return;
         }
         self.touch(next.last_activity);
         if next.state != State::Started {
             self.turns.clear();
             self.languages.clear();
         }
-        Some(std::mem::replace(&mut record, Arc::clone(next)))
+        let old = std::mem::replace(&mut *record, Arc::clone(next));
+        tell(&old);
     }
 }
 
@@ -149,9 +157,17 @@ struct Index {
 pub(crate) struct Living {
     index: RwLock<Index>,
     reserved: AtomicUsize,
+    tenants: Arc<Tenants>,
+    /// Who listens.
+    pub(crate) feed: Feed,
 }
 
 impl Living {
+    /// None yet; use is counted there.
+    pub(crate) fn new(tenants: Arc<Tenants>) -> Self {
+        Self { tenants, ..Self::default() }
+    }
+
     pub(crate) fn get(&self, id: SandboxId) -> Option<Arc<Live>> {
         self.read(|index| index.by_id.get(&id).cloned())
     }
@@ -192,12 +208,22 @@ impl Living {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         index.by_id.insert(record.id, Arc::clone(&live));
         index.by_name.insert((record.organization, record.name.clone()), record.id);
+        // Told before anybody can find it, so that nothing about it is told earlier.
+        self.tenants.count(None, record);
+        self.feed.tell(None, record);
         live
     }
 
     /// Shows a written record to everyone; a destroyed one leaves.
     pub(crate) fn publish(&self, live: &Live, next: &Arc<Sandbox>) {
-        let Some(old) = live.publish(next) else { return };
+        live.publish(next, |old| {
+            self.reindex(old, next);
+            self.tenants.count(Some(old), next);
+            self.feed.tell(Some(old), next);
+        });
+    }
+
+    fn reindex(&self, old: &Sandbox, next: &Sandbox) {
         let renamed = old.name != next.name || old.organization != next.organization;
         let gone = next.state == State::Destroyed;
         if !renamed && !gone {

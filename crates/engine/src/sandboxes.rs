@@ -18,6 +18,8 @@ use crate::house::{House, need, not_found};
 use crate::living::Live;
 use crate::network;
 use crate::patience::{self, Promise};
+use crate::telemetry::{self, Sample};
+use crate::tenants::{Room, Use};
 
 /// Most rows of a page and most events of an answer.
 const MAX_PAGE: u32 = 200;
@@ -55,7 +57,10 @@ impl Sandboxes<'_> {
 
     /// Runs it: from stopped, archived, paused; a started one is returned unchanged.
     pub async fn start(&self, caller: &Caller, id_or_name: &str) -> Result<Sandbox> {
-        self.write(caller, id_or_name, |_| Command::Start).await
+        need(caller, Permission::WriteSandboxes)?;
+        let live = self.0.find(caller, id_or_name)?;
+        let room = self.room_to_run(&live)?;
+        self.run(live, Some(room), |_| Command::Start).await
     }
 
     /// Ends its processes; `force` = without the grace.
@@ -81,7 +86,10 @@ impl Sandboxes<'_> {
         id_or_name: &str,
         skip_start: bool,
     ) -> Result<Sandbox> {
-        self.write(caller, id_or_name, move |_| Command::Recover { skip_start }).await
+        need(caller, Permission::WriteSandboxes)?;
+        let live = self.0.find(caller, id_or_name)?;
+        let room = if skip_start { None } else { Some(self.room_to_run(&live)?) };
+        self.run(live, room, move |_| Command::Recover { skip_start }).await
     }
 
     /// Deletes it, in every state, repeatedly; one that is already gone is returned as destroyed for as
@@ -89,7 +97,7 @@ impl Sandboxes<'_> {
     pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<Sandbox> {
         need(caller, Permission::DeleteSandboxes)?;
         match self.0.find(caller, id_or_name) {
-            Ok(live) => self.run(live, |_| Command::Destroy).await,
+            Ok(live) => self.run(live, None, |_| Command::Destroy).await,
             Err(_) => self.destroyed(caller, id_or_name).await,
         }
     }
@@ -105,8 +113,14 @@ impl Sandboxes<'_> {
         need(caller, Permission::WriteSandboxes)?;
         let live = self.0.find(caller, id_or_name)?;
         admission::enforceable(self.0, &wanted)?;
-        admission::fits(self.0, wanted.apply(live.record().resources))?;
-        self.run(live, move |current| Command::Resize(wanted.apply(current.resources))).await
+        let current = live.record();
+        let resources = wanted.apply(current.resources);
+        admission::fits(self.0, resources)?;
+        let larger = Sandbox { resources, ..Sandbox::clone(&current) };
+        let more = Use::of(&larger).over(Use::of(&current));
+        let room = admission::share(self.0, caller.organization, more)?;
+        let command = move |current: &Sandbox| Command::Resize(wanted.apply(current.resources));
+        self.run(live, Some(room), command).await
     }
 
     /// Replaces all its labels.
@@ -185,6 +199,16 @@ impl Sandboxes<'_> {
         Ok(())
     }
 
+    /// What it used of late, oldest first; the last sample is of now where it runs. At most an hour.
+    pub async fn samples(&self, caller: &Caller, id_or_name: &str) -> Result<Vec<Sample>> {
+        let live = self.0.find(caller, id_or_name)?;
+        let mut samples = live.samples.all();
+        if live.record().state == State::Started {
+            samples.extend(telemetry::look(self.0, &live).await);
+        }
+        Ok(samples)
+    }
+
     /// Newest events of a sandbox, newest first, at most 200; also of one destroyed not long ago, by id.
     pub async fn events(
         &self,
@@ -207,17 +231,26 @@ impl Sandboxes<'_> {
     ) -> Result<Sandbox> {
         need(caller, Permission::WriteSandboxes)?;
         let live = self.0.find(caller, id_or_name)?;
-        self.run(live, command).await
+        self.run(live, None, command).await
     }
 
+    /// Room for what it takes while it runs, where it does not take it already.
+    fn room_to_run(self, live: &Live) -> Result<Room> {
+        let record = live.record();
+        let more = Use::running(&record).over(Use::of(&record));
+        admission::share(self.0, record.organization, more)
+    }
+
+    /// Takes a transition to its end, or as far as patience goes. The room is held until the record counts.
     async fn run(
         &self,
         live: Arc<Live>,
+        room: Option<Room>,
         command: impl Fn(&Sandbox) -> Command + Send + Sync + 'static,
     ) -> Result<Sandbox> {
         let promise = Promise::default();
         let house = Arc::clone(self.0);
-        let work = transition(house, live, promise.clone(), command);
+        let work = transition(house, live, promise.clone(), room, command);
         patience::wait(self.0, &promise, work).await
     }
 
@@ -237,13 +270,16 @@ async fn transition(
     house: Arc<House>,
     live: Arc<Live>,
     promise: Promise,
+    room: Option<Room>,
     command: impl Fn(&Sandbox) -> Command + Send + Sync,
 ) -> Result<Sandbox> {
     let changed = commit::change(&house, &live, |current, now| {
         on_command(current, command(current), now)
             .map_err(|denied| denied.into_error(&current.name))
     });
-    match changed.await? {
+    let changed = changed.await?;
+    drop(room);
+    match changed {
         Changed::Done(effect) => {
             promise.written(&live);
             if let Some(effect) = effect {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mayfly_core::access::Quota;
 use mayfly_core::limits::Resources;
 
 use crate::network::NetworkSettings;
@@ -17,6 +18,10 @@ pub struct Settings {
     pub max_sandboxes: usize,
     /// Most one sandbox may ask for. Default 16 cores, 64 GiB memory, 200 GiB disk.
     pub max_resources: Resources,
+    /// Limits of organizations that have none of their own. Default none.
+    pub quota: Quota,
+    /// Lines of the audit log kept of each organization. Default 10,000.
+    pub keep_audit: u32,
     /// What sandboxes may reach.
     pub network: NetworkSettings,
     /// Ready sandboxes kept per snapshot. Default 0.
@@ -33,6 +38,8 @@ pub struct Settings {
     pub flush_tick: Duration,
     /// How often store and runtime are compared and old records forgotten. Default 30 s.
     pub garbage_tick: Duration,
+    /// How often the use of every running sandbox is sampled. Default 1 min.
+    pub sample_tick: Duration,
     /// How long the record of a destroyed sandbox is kept. Default 24 h.
     pub keep_destroyed: Duration,
 }
@@ -44,6 +51,8 @@ impl Default for Settings {
             default_snapshot: "host".to_owned(),
             max_sandboxes: 10_000,
             max_resources: Resources { cpu: 16, memory_gib: 64, disk_gib: 200 },
+            quota: Quota::default(),
+            keep_audit: 10_000,
             network: NetworkSettings::default(),
             warm: 0,
             patience: Duration::from_secs(1),
@@ -52,6 +61,7 @@ impl Default for Settings {
             timer_tick: Duration::from_secs(1),
             flush_tick: Duration::from_secs(5),
             garbage_tick: Duration::from_secs(30),
+            sample_tick: Duration::from_mins(1),
             keep_destroyed: Duration::from_hours(24),
         }
     }

@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use mayfly_core::Result;
+use mayfly_core::access::{Organization, Quota};
+use mayfly_core::id::OrganizationId;
 use mayfly_core::ports::clock::Clock;
 use mayfly_core::ports::entropy::Entropy;
 use mayfly_core::ports::store::Store;
 use mayfly_core::sandbox::Sandbox;
+use mayfly_core::time::Timestamp;
 
 use crate::commit;
+use crate::organizations;
 use crate::steady::{self, Steady};
+use crate::tenants::Tenants;
 
 /// Name of the setting that holds `<boot id> <offset in ms>`.
 const CLOCK: &str = "clock";
@@ -31,6 +36,29 @@ pub(crate) async fn clock(
     let offset = steady::offset(rows, clock.now());
     commit::set_setting(store, CLOCK, &format!("{boot} {offset}")).await?;
     Ok(Steady::new(clock, offset))
+}
+
+/// All organizations, the server's own one among them; made where the records have none.
+pub(crate) async fn tenants(
+    store: &dyn Store,
+    own: OrganizationId,
+    now: Timestamp,
+) -> Result<Tenants> {
+    let (tenants, all) = (Tenants::default(), store.organizations().await?);
+    if !all.iter().any(|one| one.id == own) {
+        let first = Organization {
+            id: own,
+            name: organizations::FIRST.to_owned(),
+            quota: Quota::default(),
+            created_at: now,
+        };
+        commit::put_organization(store, &first).await?;
+        tenants.put(first);
+    }
+    for one in all {
+        tenants.put(one);
+    }
+    Ok(tenants)
 }
 
 /// An id of the server itself, made at its first start.

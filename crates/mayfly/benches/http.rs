@@ -1,6 +1,7 @@
 //! Figures of the server as its callers see it: the built binary over HTTP on loopback.
 
 mod measure;
+mod plane;
 mod preview;
 mod sockets;
 
@@ -44,12 +45,24 @@ fn main() {
     if chosen.has("throughput") {
         throughput(&server);
     }
+    if chosen.has("empty") {
+        plane::empty(&server.address, KEY);
+    }
+    if chosen.has("events") {
+        let id = server.client.create();
+        let (address, client) = (server.address.clone(), &mut server.client);
+        plane::events(&address, KEY, &id, |path| drop(client.call("POST", path, None)));
+        server.client.delete(&id);
+    }
     if chosen.has("adoption") {
         adoption(server, folder.path());
     } else {
         drop(server);
     }
     clear(folder.path());
+    if chosen.has("lists") {
+        lists();
+    }
     if chosen.has("warm") {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut server = Server::start(folder.path(), 64);
@@ -59,6 +72,20 @@ fn main() {
         drop(server);
         clear(folder.path());
     }
+}
+
+/// Pages of a list of ten thousand: records that a server finds at its start.
+fn lists() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    drop(Server::start(folder.path(), 0));
+    plane::fill(folder.path(), plane::LONG);
+    let mut server = Server::start(folder.path(), 0);
+    plane::lists(|path| server.client.call("GET", path, None));
+    // They stand for nothing, so there is nothing to delete.
+    let _ = server.child.kill();
+    let _ = server.child.wait();
+    std::mem::forget(server);
+    clear(folder.path());
 }
 
 /// Ends the sandboxes of a server that has ended: they would outlive the benchmark, warm ones above all.

@@ -83,12 +83,23 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     place: Place,
+    /// Organization to act in, for callers who need no key.
+    organization: Option<String>,
 }
 
 impl Client {
     /// A client of the server at this place.
     pub(crate) fn new(place: Place) -> Self {
-        Self { place }
+        Self { place, organization: None }
+    }
+
+    /// The same, acting in an organization, by id or name. With a key only the key's own one is possible.
+    pub(crate) fn within(self, organization: Option<String>) -> Result<Self> {
+        if organization.is_some() && matches!(self.place, Place::Url { key: Some(_), .. }) {
+            return Err(Error::invalid("an API key acts in its own organization only")
+                .with_hint("leave out --org, or use the server's own machine without --url"));
+        }
+        Ok(Self { organization, ..self })
     }
 
     /// Sends JSON (or nothing) and reads JSON (or nothing).
@@ -176,8 +187,12 @@ impl Client {
             .uri(format!("{prefix}{path}"))
             .header(HOST, host)
             .header(USER_AGENT, concat!("mayfly/", env!("CARGO_PKG_VERSION")));
-        match key {
+        let request = match key {
             Some(key) => request.header(AUTHORIZATION, format!("Bearer {key}")),
+            None => request,
+        };
+        match &self.organization {
+            Some(organization) => request.header("x-daytona-organization-id", organization),
             None => request,
         }
     }

@@ -15,8 +15,11 @@ mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod network;
+mod tenants;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use tenants::Tenants;
 
 /// Every key with its default and meaning.
 pub(crate) const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -38,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) isolation: Isolation,
     /// Defaults and bounds of sandboxes.
     pub(crate) sandbox: Sandbox,
+    /// Organizations and their limits.
+    pub(crate) tenants: Tenants,
     /// What sandboxes may reach.
     pub(crate) network: Network,
     /// What is kept ready.
@@ -68,6 +73,11 @@ pub(crate) struct Server {
     pub(crate) websockets: u32,
     /// web sockets at once of one key.
     pub(crate) websockets_per_key: u32,
+    /// Listeners to events at once of one organization.
+    pub(crate) listeners: u32,
+    /// Origins whose pages may read answers in a browser.
+    #[serde(deserialize_with = "tenants::origins")]
+    pub(crate) cors_origins: Vec<String>,
     /// Largest JSON body.
     pub(crate) max_body_bytes: u64,
     /// Time for requests under way at the end.
@@ -357,6 +367,7 @@ impl Config {
         let positive = [
             ("server.connections", u64::from(self.server.connections)),
             ("server.rate", u64::from(self.server.rate)),
+            ("server.listeners", u64::from(self.server.listeners)),
             ("server.max_body_bytes", self.server.max_body_bytes),
             ("sandbox.max_count", u64::from(self.sandbox.max_count)),
             ("sandbox.max_cpu", u64::from(self.sandbox.max_cpu)),
@@ -364,6 +375,7 @@ impl Config {
             ("sandbox.max_disk_gib", u64::from(self.sandbox.max_disk_gib)),
             ("sandbox.execute_seconds", self.sandbox.execute_seconds),
             ("sandbox.output_bytes", u64::from(self.sandbox.output_bytes)),
+            ("tenants.audit_lines", u64::from(self.tenants.audit_lines)),
             ("network.connections", u64::from(self.network.connections)),
             ("network.flows", u64::from(self.network.flows)),
             ("limits.pids", u64::from(self.limits.pids)),

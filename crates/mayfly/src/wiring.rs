@@ -63,6 +63,7 @@ pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
     let ssh_port = gate.as_ref().and_then(|gate| gate.local_addr().ok()).map(|gate| gate.port());
     let engine_parts = open(&config).await?;
     let Opened { engine, store, clock, entropy, master } = engine_parts;
+    engine.organizations().ensure(&config.tenants.organizations).await?;
     first_key(&config, &engine).await?;
     let listen = address.map_or_else(|| "localhost".to_owned(), |address| address.to_string());
     let proxy_domain = Some(config.server.proxy_domain.clone()).filter(|domain| !domain.is_empty());
@@ -306,6 +307,8 @@ fn http_options(config: &Config, options: ServeOptions, listen: &str) -> http::O
         max_body: usize::try_from(config.server.max_body_bytes).unwrap_or(usize::MAX),
         rate: config.server.rate,
         websockets: usize::try_from(config.server.websockets).unwrap_or(usize::MAX),
+        listeners: usize::try_from(config.server.listeners).unwrap_or(usize::MAX),
+        cors_origins: config.server.cors_origins.clone(),
         websockets_per_key: usize::try_from(config.server.websockets_per_key).unwrap_or(usize::MAX),
         ..http::Options::default()
     }
@@ -322,6 +325,8 @@ fn settings(config: &Config) -> Settings {
             memory_gib: sandbox.max_memory_gib,
             disk_gib: sandbox.max_disk_gib,
         },
+        quota: config.tenants.quota(),
+        keep_audit: config.tenants.audit_lines,
         network: NetworkSettings {
             default_block: config.network.default == NetworkDefault::Block,
             permitted: config.network.permit.clone(),

@@ -4,7 +4,7 @@
 
 use mayfly_core::id::{OrganizationId, SandboxId};
 use mayfly_core::ports::store::{SandboxQuery, SortBy};
-use mayfly_core::sandbox::Sandbox;
+use mayfly_core::sandbox::{Sandbox, State};
 use mayfly_core::{Error, Result};
 use rusqlite::types::Value;
 
@@ -41,7 +41,8 @@ impl Filter {
                 [key.clone().into(), value.clone().into()],
             );
         }
-        if query.states.is_empty() {
+        // Said also where states are asked for: the index of lists holds no others.
+        if !query.states.contains(&State::Destroyed) {
             filter.and("state <> 'destroyed'", []);
         }
         filter.any("state", query.states.iter().map(|state| rows::state_text(*state)));
@@ -54,6 +55,13 @@ impl Filter {
         filter.between("disk_gib", pair(query.disk_gib, i64::from));
         filter.between("created_wall", pair(query.created, |at| at.0));
         filter.between("last_wall", pair(query.last_activity, |at| at.0));
+        if query.destroy_at != (None, None) {
+            filter.and("ttl > 0", []);
+            filter.between("ttl_from_wall + ttl * 60000", pair(query.destroy_at, |at| at.0));
+        }
+        if query.without_doomed {
+            filter.and("NOT (state = 'error' AND desired = 'destroyed')", []);
+        }
         filter
     }
 

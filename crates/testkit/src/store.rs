@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use mayfly_core::access::{ApiKey, SshAccess};
+use mayfly_core::access::{ApiKey, Organization, SshAccess};
+use mayfly_core::audit::{Entry, Look, Page};
 use mayfly_core::event::Event;
 use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
 use mayfly_core::ports::store::{Change, SandboxPage, SandboxQuery, Store, Swap};
@@ -34,6 +35,9 @@ struct Rows {
     ssh: BTreeMap<[u8; 32], SshAccess>,
     links: BTreeMap<[u8; 32], Timestamp>,
     events: Vec<Event>,
+    organizations: BTreeMap<OrganizationId, Organization>,
+    audit: Vec<Entry>,
+    audited: u64,
 }
 
 /// A store in memory.
@@ -108,6 +112,51 @@ impl Rows {
         self.sandboxes.insert(next.id, next);
         self.events.extend(events);
         Swap::Done
+    }
+
+    fn put_organization(&mut self, organization: &Organization) -> Result<()> {
+        let taken =
+            |other: &Organization| other.id != organization.id && other.name == organization.name;
+        if self.organizations.values().any(taken) {
+            let name = &organization.name;
+            return Err(Error::conflict(format!("an organization named {name} already exists")));
+        }
+        self.organizations.insert(organization.id, organization.clone());
+        Ok(())
+    }
+
+    fn delete_organization(&mut self, id: OrganizationId) -> Result<bool> {
+        let lives = |row: &Sandbox| row.organization == id && row.state != State::Destroyed;
+        if self.sandboxes.values().any(lives)
+            || self.snapshots.values().any(|row| row.organization == Some(id))
+        {
+            return Err(Error::conflict("the organization still has sandboxes or snapshots"));
+        }
+        self.keys.retain(|(owner, _), _| *owner != id);
+        self.audit.retain(|entry| entry.organization != id);
+        Ok(self.organizations.remove(&id).is_some())
+    }
+
+    fn add_audit(&mut self, entry: Entry, keep: u32) {
+        self.audited += 1;
+        let organization = entry.organization;
+        self.audit.push(Entry { id: self.audited, ..entry });
+        let own = |entry: &Entry| entry.organization == organization;
+        let surplus = self.audit.iter().filter(|entry| own(entry)).count();
+        if surplus > keep as usize
+            && let Some(oldest) = self.audit.iter().position(own)
+        {
+            self.audit.remove(oldest);
+        }
+    }
+
+    fn audit(&self, organization: OrganizationId, look: Look) -> Page {
+        let own = self.audit.iter().rev().filter(|entry| entry.organization == organization);
+        let total = own.clone().count() as u64;
+        let behind = own.filter(|entry| look.before.is_none_or(|id| entry.id < id));
+        let skip = usize::try_from(look.offset).unwrap_or(usize::MAX);
+        let items = behind.skip(skip).take(look.limit as usize).cloned().collect();
+        Page { items, total }
     }
 }
 
@@ -238,6 +287,33 @@ impl Store for FakeStore {
     async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool> {
         let at = (organization, name.to_owned());
         Ok(self.with(|rows| rows.keys.remove(&at).is_some()).await)
+    }
+
+    async fn put_organization(&self, organization: &Organization) -> Result<()> {
+        self.with(|rows| rows.put_organization(organization)).await
+    }
+
+    async fn organizations(&self) -> Result<Vec<Organization>> {
+        let mut all: Vec<_> =
+            self.with(|rows| rows.organizations.values().cloned().collect()).await;
+        all.sort_by(|left: &Organization, right| left.name.cmp(&right.name));
+        Ok(all)
+    }
+
+    async fn delete_organization(&self, id: OrganizationId) -> Result<bool> {
+        self.with(|rows| rows.delete_organization(id)).await
+    }
+
+    async fn add_audit(&self, entries: Vec<Entry>, keep: u32) -> Result<()> {
+        self.with(|rows| entries.into_iter().for_each(|entry| rows.add_audit(entry, keep))).await;
+        Ok(())
+    }
+
+    async fn audit(&self, organization: OrganizationId, look: Look) -> Result<Page> {
+        if !(1..=200).contains(&look.limit) {
+            return Err(Error::invalid(format!("limit must be 1 to 200, not {}", look.limit)));
+        }
+        Ok(self.with(|rows| rows.audit(organization, look)).await)
     }
 
     async fn add_ssh_access(&self, access: &SshAccess) -> Result<()> {

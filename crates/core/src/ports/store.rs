@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 
 use crate::Result;
-use crate::access::{ApiKey, SshAccess};
+use crate::access::{ApiKey, Organization, SshAccess};
+use crate::audit;
 use crate::event::Event;
 use crate::id::{OrganizationId, SandboxId, SnapshotId};
 use crate::sandbox::{Sandbox, State};
@@ -81,6 +82,10 @@ pub struct SandboxQuery {
     pub created: (Option<Timestamp>, Option<Timestamp>),
     /// Last used after, before.
     pub last_activity: (Option<Timestamp>, Option<Timestamp>),
+    /// Time to live over after, before; those without one never match a bound.
+    pub destroy_at: (Option<Timestamp>, Option<Timestamp>),
+    /// Leave out those that broke while they were being deleted.
+    pub without_doomed: bool,
     /// Sort order; ties are broken by id.
     pub sort: SortBy,
     /// Smallest first.
@@ -91,6 +96,8 @@ pub struct SandboxQuery {
     pub offset: u64,
     /// Most rows, 1 to 200.
     pub limit: u32,
+    /// Leave `total` at 0, which saves looking at every row that matches.
+    pub uncounted: bool,
 }
 
 /// One page of sandboxes.
@@ -101,7 +108,7 @@ pub struct SandboxPage {
     /// Where the next page begins; `None` at the end. Pages neither repeat nor lose a row that exists
     /// throughout and whose sort key does not change.
     pub next: Option<String>,
-    /// Rows that match, over all pages.
+    /// Rows that match, over all pages; 0 where the query is `uncounted`.
     pub total: u64,
 }
 
@@ -167,6 +174,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Deletes a key; `false` when there was none.
     async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool>;
+
+    /// Adds or replaces an organization; [`crate::Kind::Conflict`] when another one has the name.
+    async fn put_organization(&self, organization: &Organization) -> Result<()>;
+
+    /// All organizations, by name.
+    async fn organizations(&self) -> Result<Vec<Organization>>;
+
+    /// Deletes an organization with its keys and its audit log; `false` when there was none.
+    /// [`crate::Kind::Conflict`] while it has sandboxes that are not destroyed, or snapshots.
+    async fn delete_organization(&self, id: OrganizationId) -> Result<bool>;
+
+    /// Writes lines of the audit log; of each organization about the newest `keep` are kept.
+    async fn add_audit(&self, entries: Vec<audit::Entry>, keep: u32) -> Result<()>;
+
+    /// Lines of an organization's audit log, newest first.
+    async fn audit(&self, organization: OrganizationId, look: audit::Look) -> Result<audit::Page>;
 
     /// Adds leave to enter by SSH; others that are over by its making are forgotten.
     async fn add_ssh_access(&self, access: &SshAccess) -> Result<()>;

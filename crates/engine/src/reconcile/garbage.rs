@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use mayfly_core::time::Timestamp;
 
-use crate::commit;
 use crate::house::House;
 use crate::reconcile::{refusals, world};
+use crate::{audit, commit};
 
 /// One round.
 pub(crate) async fn pass(house: Arc<House>) {
     refusals::write(&house).await;
+    audit::flush(&house).await;
     if let Err(error) = world::compare(&house).await {
         tracing::warn!(%error, "store and runtime were not compared");
     }

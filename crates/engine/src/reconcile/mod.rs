@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::house::House;
 use crate::living::Live;
-use crate::warm;
+use crate::{telemetry, warm};
 
 type Pass = fn(Arc<House>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -27,6 +27,7 @@ pub(crate) fn start(house: &Arc<House>) {
     every(house, settings.timer_tick, |house| Box::pin(async move { timers::pass(&house) }));
     every(house, settings.timer_tick, |house| Box::pin(space::pass(house)));
     every(house, settings.flush_tick, |house| Box::pin(activity::pass(house)));
+    every(house, settings.sample_tick, |house| Box::pin(telemetry::pass(house)));
     house.tasks.spawn(mind_commands(Arc::clone(house)));
     every(house, settings.garbage_tick, |house| Box::pin(garbage::pass(house)));
     house.tasks.spawn(exits::run(Arc::clone(house)));

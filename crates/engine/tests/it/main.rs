@@ -17,6 +17,8 @@ mod profile;
 #[cfg(test)]
 mod site;
 #[cfg(test)]
+mod tenants;
+#[cfg(test)]
 mod timers;
 #[cfg(test)]
 mod verbs;

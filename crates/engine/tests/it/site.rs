@@ -55,6 +55,8 @@ impl Site {
         Caller {
             organization: OrganizationId::from_uuid(self.world.entropy.uuid()),
             permissions: BTreeSet::from([Permission::Admin]),
+            key: Some("strange".to_owned()),
+            operator: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line: one file per noun or verb; this one holds the root, its options and the end.
 
+mod audit;
 mod background;
 mod copy;
 mod doctor;
@@ -8,6 +9,7 @@ mod key;
 mod logs;
 mod marked;
 mod network;
+mod org;
 mod output;
 mod port;
 mod run;
@@ -48,6 +50,9 @@ struct Globals {
     /// which is started when it does not run
     #[arg(long, global = true, value_name = "URL")]
     url: Option<String>,
+    /// Organization to act in, by name or id; for the operator, on the server's own machine
+    #[arg(long, global = true, value_name = "NAME")]
+    org: Option<String>,
     /// Settings file, instead of the usual places
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -68,6 +73,11 @@ enum Command {
     /// Make and delete API keys
     #[command(subcommand)]
     Key(key::Key),
+    /// Make, limit and delete organizations
+    #[command(subcommand)]
+    Org(org::Org),
+    /// Show who did what, and what was refused
+    Audit(audit::Audit),
     /// Show which layers of isolation this host offers
     Doctor,
 }
@@ -99,6 +109,8 @@ fn dispatch(cli: Cli, output: &Output) -> Ended {
         Command::Run(run) => block_on(run.run(&session)),
         Command::Sandbox(sandbox) => block_on(sandbox.run(&session)),
         Command::Key(key) => block_on(key.run(&session)),
+        Command::Org(org) => block_on(org.run(&session)),
+        Command::Audit(audit) => block_on(audit.run(&session)),
         Command::Doctor => block_on(doctor::run(&session)),
     }
 }
@@ -138,11 +150,11 @@ impl Session<'_> {
             .or_else(|| variable("DAYTONA_API_URL"));
         if let Some(url) = url {
             let key = variable("MAYFLY_API_KEY").or_else(|| variable("DAYTONA_API_KEY"));
-            return Ok(Client::new(Place::of_url(&url, key)?));
+            return Client::new(Place::of_url(&url, key)?).within(self.globals.org.clone());
         }
         let config = self.config(None)?;
         background::ensure(&config, self.globals.config.as_deref(), self.output).await?;
-        Ok(Client::new(Place::Socket(config.socket())))
+        Client::new(Place::Socket(config.socket())).within(self.globals.org.clone())
     }
 }
 

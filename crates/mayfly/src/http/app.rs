@@ -53,6 +53,12 @@ pub(crate) struct Options {
     pub(crate) websockets_per_key: usize,
     /// How often open web sockets are looked at: whether client and key are still good.
     pub(crate) websocket_look: Duration,
+    /// Listeners to events at once of one organization.
+    pub(crate) listeners: usize,
+    /// Between two pings to a listener; it has four fifths of that to answer.
+    pub(crate) event_ping: Duration,
+    /// Origins whose pages may read answers in a browser, such as `https://app.example.com`.
+    pub(crate) cors_origins: Vec<String>,
 }
 
 impl Default for Options {
@@ -72,6 +78,9 @@ impl Default for Options {
             websockets: 10_000,
             websockets_per_key: 5_000,
             websocket_look: Duration::from_secs(25),
+            listeners: 1_000,
+            event_ping: Duration::from_secs(25),
+            cors_origins: Vec::new(),
         }
     }
 }

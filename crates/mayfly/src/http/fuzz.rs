@@ -254,7 +254,7 @@ fn read_query(text: &str) -> Option<Params> {
 }
 
 fn sandbox_query(bytes: &[u8]) {
-    const FIELDS: [&str; 26] = [
+    const FIELDS: [&str; 27] = [
         "limit",
         "includeErroredDeleted",
         "includeWarm",
@@ -276,6 +276,7 @@ fn sandbox_query(bytes: &[u8]) {
         "createdAtBefore",
         "lastEventAfter",
         "lastEventBefore",
+        "sandboxClasses",
         "sort",
         "order",
         "id",

@@ -10,13 +10,19 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use mayfly_engine::Refusal;
+use mayfly_core::access::Caller;
+use mayfly_engine::{Access, Refusal};
 
 use super::app::{App, Who};
+use super::audit_line::{Line, Made};
+use super::cors;
 use super::fault::{Answer, Fault};
 use super::leftover::Leftover;
 use super::pass::{self, Pass};
 use super::shape;
+
+/// Header in which whoever needs no key names the organization to act in.
+const ORGANIZATION: &str = "x-daytona-organization-id";
 
 /// Where a connection comes from; set by the listener.
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +50,19 @@ pub(crate) struct Admitted(pub(crate) Who);
 /// The one layer around all handlers.
 pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    let foreign = cors::foreign(&app, request.headers());
+    if let Some(answer) = cors::preflight(foreign.as_ref(), &request) {
+        return answer;
+    }
     let route = request.extensions().get::<MatchedPath>().cloned();
     let from = origin(&request);
+    let mut line = Line::new(&app, &method, uri.path(), route.as_ref(), &from);
     let mut who = None;
     let leftover = Leftover::of(&mut request);
     let run = async {
         match admit(&app, &mut request, &from).await {
             Ok(admitted) => {
+                line.caller(admitted.as_ref());
                 who = admitted;
                 next.run(request).await
             }
@@ -64,7 +76,9 @@ pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Nex
         )
         .into_response()
     });
-    let response = if response.status().as_u16() >= 400 {
+    let made = response.extensions().get::<Made>().cloned();
+    line.answered(response.status(), made).await;
+    let mut response = if response.status().as_u16() >= 400 {
         if let Some(leftover) = leftover {
             leftover.take().await;
         }
@@ -87,6 +101,7 @@ pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Nex
         response
     };
     app.counters.answered(response.status());
+    cors::allow(&app, foreign, &mut response);
     response
 }
 
@@ -113,7 +128,7 @@ fn shaped(app: &App, mut response: Response, method: &Method, uri: &Uri) -> Resp
 }
 
 /// The rule that a refusal is audited under; `None` = no refusal, but a mistake or a missing thing.
-fn rule(status: StatusCode) -> Option<&'static str> {
+pub(super) fn rule(status: StatusCode) -> Option<&'static str> {
     match status.as_u16() {
         401 => Some("authentication"),
         403 => Some("permission"),
@@ -125,14 +140,19 @@ fn rule(status: StatusCode) -> Option<&'static str> {
 }
 
 /// The sandbox that a path is about, as the caller names it.
-fn named(path: &str) -> Option<&str> {
+pub(super) fn named(path: &str) -> Option<&str> {
     let rest = path.strip_prefix("/api/sandbox/").or_else(|| path.strip_prefix("/toolbox/"))?;
     rest.split('/').next()
 }
 
 /// Where a request comes from, as far as limits tell callers without a key apart.
 pub(super) fn origin(request: &Request) -> String {
-    match request.extensions().get::<Peer>() {
+    address(request.extensions().get::<Peer>().copied())
+}
+
+/// The same of a peer.
+pub(super) fn address(peer: Option<Peer>) -> String {
+    match peer {
         Some(Peer::Remote(address)) => address.ip().to_string(),
         Some(Peer::Vouched) => "the unix socket".to_owned(),
         None => "nowhere".to_owned(),
@@ -175,7 +195,7 @@ async fn admit(app: &App, request: &mut Request, from: &str) -> Answer<Option<Wh
         }
         Ok(None) if matches!(peer, Some(Peer::Vouched)) || !app.options.dev_hosts.is_empty() => {
             app.rate.take(from, now).map_err(too_many(busy))?;
-            (access.administrator(), Pass::Way)
+            (operator(access, headers)?, Pass::Way)
         }
         Ok(None) if is_open(path) => {
             app.rate.take(from, now).map_err(too_many(busy))?;
@@ -200,7 +220,17 @@ async fn admit(app: &App, request: &mut Request, from: &str) -> Answer<Option<Wh
     Ok(Some(who))
 }
 
-/// Endpoints that answer without a key.
+/// Whoever the operating system vouches for, in the organization that the request names, else the server's own.
+/// A key decides the organization by itself.
+fn operator(access: Access<'_>, headers: &HeaderMap) -> Answer<Caller> {
+    let Some(named) = headers.get(ORGANIZATION) else { return Ok(access.administrator()) };
+    let named = named.to_str().map_err(|_| {
+        Fault::bad_request(format!("{ORGANIZATION}: expected the id or name of an organization"))
+    })?;
+    Ok(access.administrator_of(named)?)
+}
+
+/// Endpoints that answer without a key, or ask for it themselves.
 fn is_open(path: &str) -> bool {
     matches!(
         path,
@@ -211,6 +241,8 @@ fn is_open(path: &str) -> bool {
             | "/api/config"
             | "/api/openapi.json"
             | "/metrics"
+            | "/api/socket.io"
+            | "/api/socket.io/"
     )
 }
 

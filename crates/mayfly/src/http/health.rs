@@ -2,6 +2,8 @@
 
 use axum::Json as Reply;
 use axum::extract::State;
+use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, VARY};
+use axum::response::{Html, IntoResponse as _, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,6 +19,8 @@ pub(crate) struct Health {
     service: &'static str,
     version: &'static str,
 }
+
+const PAGE: &str = include_str!("page.html");
 
 const HEALTHY: Health =
     Health { status: "ok", service: "mayfly", version: env!("CARGO_PKG_VERSION") };
@@ -46,10 +50,19 @@ async fn api_ready(app: State<App>) -> Answer<Reply<Health>> {
     ready(app).await
 }
 
-/// What this service is.
+/// What this service is; browsers get a page with links.
 #[utoipa::path(get, path = "/", tag = "health", security(()), responses((status = 200, body = Health)))]
-async fn root() -> Reply<Health> {
-    Reply(HEALTHY)
+async fn root(headers: HeaderMap) -> Response {
+    let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    let wants_page = accepted.is_some_and(|accepted| accepted.contains("text/html"));
+    let mut response = if wants_page {
+        let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+        ([(CONTENT_SECURITY_POLICY, policy)], Html(PAGE)).into_response()
+    } else {
+        Reply(HEALTHY).into_response()
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 /// Routes of this noun.

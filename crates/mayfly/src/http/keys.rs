@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::Json as Reply;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use mayfly_core::access::{ApiKey, Permission};
 use mayfly_engine::NewKey;
@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::{App, Who};
+use super::audit_line::Made;
 use super::fault::{Answer, Fault};
 use super::input::Json;
 use super::time::{self, rfc3339};
@@ -92,9 +93,10 @@ async fn create(
     State(app): State<App>,
     Who(caller): Who,
     Json(body): Json<CreateKey>,
-) -> Answer<(StatusCode, Reply<KeyBody>)> {
+) -> Answer<(StatusCode, Extension<Made>, Reply<KeyBody>)> {
     let (key, value) = app.engine.access().create_key(&caller, body.into_wanted()?).await?;
-    Ok((StatusCode::CREATED, Reply(KeyBody::new(key, Some(value)))))
+    let made = Extension(Made(key.name.clone()));
+    Ok((StatusCode::CREATED, made, Reply(KeyBody::new(key, Some(value)))))
 }
 
 /// Keys by name, their values masked.
@@ -102,6 +104,30 @@ async fn create(
 async fn list(State(app): State<App>, Who(caller): Who) -> Answer<Reply<Vec<KeyBody>>> {
     let keys = app.engine.access().keys(&caller).await?;
     Ok(Reply(keys.into_iter().map(|key| KeyBody::new(key, None)).collect()))
+}
+
+/// The key of this call.
+#[utoipa::path(get, path = "/api/api-keys/current", tag = "api-keys", responses((status = 200, body = KeyBody)))]
+async fn current(State(app): State<App>, Who(caller): Who) -> Answer<Reply<KeyBody>> {
+    let key = app.engine.access().own_key(&caller).await?;
+    Ok(Reply(KeyBody::new(key, None)))
+}
+
+/// One key, its value masked.
+#[utoipa::path(get, path = "/api/api-keys/{name}", tag = "api-keys",
+    params(("name" = String, Path)), responses((status = 200, body = KeyBody)))]
+async fn get(
+    State(app): State<App>,
+    Who(caller): Who,
+    Path(name): Path<String>,
+) -> Answer<Reply<KeyBody>> {
+    let keys = app.engine.access().keys(&caller).await?;
+    let found = keys.into_iter().find(|key| key.name == name);
+    let found = found.ok_or_else(|| {
+        let name: String = name.chars().take(255).collect();
+        Fault::new(StatusCode::NOT_FOUND, format!("API key {name} not found"))
+    })?;
+    Ok(Reply(KeyBody::new(found, None)))
 }
 
 /// Deletes a key; it is refused from then on.
@@ -118,5 +144,8 @@ async fn delete(
 
 /// Routes of this noun.
 pub(crate) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(delete))
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(current))
+        .routes(routes!(get, delete))
 }

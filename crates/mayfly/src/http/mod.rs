@@ -6,10 +6,15 @@
 
 mod again;
 mod app;
+mod audit;
+mod audit_line;
 mod charts;
 mod code_run;
 mod config;
+mod cors;
 mod counters;
+mod events;
+mod events_packet;
 mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -23,12 +28,15 @@ mod leftover;
 mod metrics;
 mod multipart;
 mod network;
+mod older;
 mod openapi;
+mod organizations;
 mod pass;
 mod preview;
 mod preview_token;
 mod rate;
 mod sandbox_list;
+mod sandbox_telemetry;
 mod sandbox_wire;
 mod sandboxes;
 mod serve;
@@ -76,7 +84,11 @@ fn routes() -> OpenApiRouter<App> {
         .merge(sandbox_list::router())
         .merge(network::router())
         .merge(snapshots::router())
+        .merge(sandbox_telemetry::router())
         .merge(keys::router())
+        .merge(organizations::router())
+        .merge(audit::router())
+        .merge(events::router())
         .merge(signed::router())
         .merge(preview::links())
         .merge(ssh_access::router())
@@ -104,6 +116,7 @@ pub(crate) fn router(app: App) -> Router {
     let router = router
         .merge(openapi::router())
         .merge(unsupported::router())
+        .merge(events::others())
         .fallback(async || Fault::new(axum::http::StatusCode::NOT_FOUND, "no such endpoint"))
         .method_not_allowed_fallback(async || {
             Fault::new(

@@ -26,6 +26,8 @@ pub(crate) enum Pass {
     Way,
     /// A preview token of this sandbox.
     Preview(SandboxId),
+    /// Nothing yet: it comes from this address and has to say who it is.
+    Stranger(Arc<str>),
 }
 
 impl std::fmt::Debug for Pass {
@@ -34,6 +36,7 @@ impl std::fmt::Debug for Pass {
             Self::Key(_) => f.write_str("Key(..)"),
             Self::Way => f.write_str("Way"),
             Self::Preview(id) => write!(f, "Preview({id})"),
+            Self::Stranger(from) => write!(f, "Stranger({from})"),
         }
     }
 }
@@ -45,13 +48,14 @@ impl Pass {
             Self::Key(key) => format!("key {key}"),
             Self::Way => "way".to_owned(),
             Self::Preview(id) => format!("preview {id}"),
+            Self::Stranger(from) => format!("stranger {from}"),
         }
     }
 
     /// Whether it would still let a request in; else why not.
     pub(crate) async fn check(&self, app: &App) -> Result<(), String> {
         match self {
-            Self::Way => Ok(()),
+            Self::Way | Self::Stranger(_) => Ok(()),
             Self::Key(key) => match app.engine.access().authenticate(key).await {
                 Err(error) if error.kind() == mayfly_core::Kind::Unauthenticated => {
                     Err(error.message().to_owned())
@@ -106,6 +110,8 @@ impl FromRequestParts<App> for SocketToolbox {
         let caller = Caller {
             organization: record.organization,
             permissions: [Permission::WriteSandboxes].into(),
+            key: None,
+            operator: false,
         };
         Ok(Self { reach: app.engine.reach(&caller, &sandbox).await?, pass: Pass::Preview(id) })
     }

@@ -50,6 +50,10 @@ pub(crate) struct PagedSandboxes {
         ("isPublic" = Option<bool>, Query), ("isRecoverable" = Option<bool>, Query),
         ("createdAtAfter" = Option<String>, Query), ("createdAtBefore" = Option<String>, Query),
         ("lastEventAfter" = Option<String>, Query), ("lastEventBefore" = Option<String>, Query),
+        ("autoDestroyAtAfter" = Option<String>, Query), ("autoDestroyAtBefore" = Option<String>, Query),
+        ("minGpu" = Option<u32>, Query), ("maxGpu" = Option<u32>, Query),
+        ("includeErroredDeleted" = Option<bool>, Query, description = "Also those that broke while they were deleted"),
+        ("includeWarm" = Option<bool>, Query, description = "Changes nothing: ready ones belong to nobody yet"),
         ("sort" = Option<String>, Query, description = "name, cpu, memoryGib, diskGib, lastActivityAt, createdAt"),
         ("order" = Option<String>, Query, description = "asc or desc")),
     responses((status = 200, body = SandboxList)))]
@@ -62,6 +66,7 @@ async fn list(
     let page = match query(&params)? {
         Some(mut query) => {
             query.cursor = params.get("cursor").map(str::to_owned);
+            query.uncounted = true;
             app.engine.sandboxes().list(&caller, &query).await?
         }
         None => SandboxPage::default(),
@@ -109,14 +114,9 @@ pub(crate) fn limit(params: &Params) -> Answer<u32> {
 /// The filters; `None` = nothing here can match them.
 pub(crate) fn query(params: &Params) -> Answer<Option<SandboxQuery>> {
     let mut query = SandboxQuery { limit: limit(params)?, ..SandboxQuery::default() };
-    for known in ["includeErroredDeleted", "includeWarm"] {
-        params.boolean(known)?;
-    }
-    for field in ["autoDestroyAtAfter", "autoDestroyAtBefore"] {
-        if params.get(field).is_some() {
-            return Err(Fault::unsupported(field));
-        }
-    }
+    // Those kept ready belong to nobody yet, so that there is nothing to include.
+    params.boolean("includeWarm")?;
+    query.without_doomed = !params.boolean("includeErroredDeleted")?.unwrap_or_default();
     if let Some(id) = params.get("id") {
         let Ok(id) = id.parse() else { return Ok(None) };
         query.id = Some(id);
@@ -130,6 +130,13 @@ pub(crate) fn query(params: &Params) -> Answer<Option<SandboxQuery>> {
     let classes = params.all("sandboxClasses");
     let no_gpu = params.number::<u32>("minGpu")?.unwrap_or_default() == 0;
     params.number::<u32>("maxGpu")?;
+    let classes_known = ["container", "linux-vm", "android", "windows"];
+    if let Some(other) = classes.iter().find(|class| !classes_known.contains(class)) {
+        return Err(Fault::bad_request(format!(
+            "sandboxClasses: `{other}` is not one of {}",
+            classes_known.join(", ")
+        )));
+    }
     if !no_gpu || (!classes.is_empty() && !classes.contains(&"container")) {
         return Ok(None);
     }
@@ -140,6 +147,8 @@ pub(crate) fn query(params: &Params) -> Answer<Option<SandboxQuery>> {
     query.recoverable = params.boolean("isRecoverable")?;
     query.created = (moment(params, "createdAtAfter")?, moment(params, "createdAtBefore")?);
     query.last_activity = (moment(params, "lastEventAfter")?, moment(params, "lastEventBefore")?);
+    query.destroy_at =
+        (moment(params, "autoDestroyAtAfter")?, moment(params, "autoDestroyAtBefore")?);
     query.sort = match params.get("sort") {
         None | Some("createdAt") => SortBy::Created,
         Some("name") => SortBy::Name,
@@ -232,6 +241,9 @@ mod tests {
             ("sort=age", "sort"),
             ("order=up", "order"),
             ("createdAtAfter=x", "createdAtAfter"),
+            ("autoDestroyAtBefore=x", "autoDestroyAtBefore"),
+            ("includeErroredDeleted=x", "includeErroredDeleted"),
+            ("sandboxClasses=boat", "sandboxClasses"),
             ("minCpu=x", "minCpu"),
             ("isPublic=7", "isPublic"),
         ] {

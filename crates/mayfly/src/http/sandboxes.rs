@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json as Reply;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use mayfly_engine::Timer;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::{App, Seen, Who};
+use super::audit_line::Made;
 use super::fault::{Answer, Fault};
 use super::input::{Json, Params};
 use super::sandbox_wire::{CreateBody, ResizeBody, SandboxBody};
@@ -40,7 +41,7 @@ async fn create(
     Seen(seen): Seen,
     headers: HeaderMap,
     Json(body): Json<CreateBody>,
-) -> One {
+) -> Answer<(Extension<Made>, Reply<SandboxBody>)> {
     let key = match headers.get("idempotency-key") {
         None => None,
         Some(key) => Some(key.to_str().map(str::to_owned).map_err(|_| {
@@ -48,7 +49,8 @@ async fn create(
         })?),
     };
     let sandbox = app.engine.sandboxes().create(&caller, body.into_wish(key)?).await?;
-    Ok(Reply(SandboxBody::new(sandbox, &seen)))
+    let made = Extension(Made(sandbox.id.to_string()));
+    Ok((made, Reply(SandboxBody::new(sandbox, &seen))))
 }
 
 /// One sandbox, by id, else by name.

@@ -84,6 +84,8 @@ pub(crate) async fn caller(
     Ok(Caller {
         organization: record.organization,
         permissions: [Permission::WriteSandboxes].into(),
+        key: None,
+        operator: false,
     })
 }
 

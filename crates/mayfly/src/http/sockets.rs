@@ -30,6 +30,8 @@ const READ_BUFFER: usize = 8 << 10;
 const SEND: Duration = Duration::from_secs(25);
 /// How long a client may take to answer a close.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Sockets at once of one address that have not said yet whose they are.
+const STRANGERS: usize = 100;
 /// Looks at a client that says nothing, not even a pong, before it is let go.
 const SILENT_LOOKS: u32 = 3;
 
@@ -74,24 +76,44 @@ impl Sockets {
     }
 
     fn ticket(&self, app: &App, pass: &Pass) -> Answer<Ticket> {
-        let many = |what: &str, most: usize| {
-            let message =
-                format!("{what} has {most} WebSockets open, which is the most; close some");
-            let mut fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, message);
-            fault.retry_after = Some(1);
-            fault
-        };
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         let slot = slot.map_err(|_| many("the server", self.most))?;
-        let caller = self.hasher.hash_one(pass.caller());
-        let mut by_caller = self.by_caller.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_caller.entry(caller).or_default();
-        if *count >= self.most_per_caller {
-            return Err(many("this caller", self.most_per_caller));
-        }
-        *count += 1;
+        let most = match pass {
+            Pass::Stranger(_) => STRANGERS,
+            _ => self.most_per_caller,
+        };
+        let caller = self.count(&pass.caller(), most)?;
         Ok(Ticket { app: app.clone(), caller, _slot: slot })
     }
+
+    /// One more of this caller, who may have so many.
+    fn count(&self, caller: &str, most: usize) -> Answer<u64> {
+        let caller = self.hasher.hash_one(caller);
+        let mut by_caller = self.by_caller.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_caller.get(&caller).copied().unwrap_or_default();
+        if count >= most {
+            return Err(many("this caller", most));
+        }
+        by_caller.insert(caller, count + 1);
+        Ok(caller)
+    }
+
+    fn uncount(&self, caller: u64) {
+        let mut by_caller = self.by_caller.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_caller.get_mut(&caller) {
+            *count -= 1;
+            if *count == 0 {
+                by_caller.remove(&caller);
+            }
+        }
+    }
+}
+
+fn many(what: &str, most: usize) -> Fault {
+    let message = format!("{what} has {most} WebSockets open, which is the most; close some");
+    let mut fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, message);
+    fault.retry_after = Some(1);
+    fault
 }
 
 /// Room for one socket.
@@ -104,14 +126,7 @@ struct Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let sockets = &self.app.sockets;
-        let mut by_caller = sockets.by_caller.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_caller.get_mut(&self.caller) {
-            *count -= 1;
-            if *count == 0 {
-                by_caller.remove(&self.caller);
-            }
-        }
+        self.app.sockets.uncount(self.caller);
     }
 }
 
@@ -267,6 +282,15 @@ impl Line {
         self.due = false;
         self.silent += 1;
         true
+    }
+
+    /// The client has said who it is: it counts as this caller, who may have so many, and is judged by this pass.
+    pub(crate) fn introduce(&mut self, pass: Pass, caller: &str, most: usize) -> Answer<()> {
+        let sockets = &self.ticket.app.sockets;
+        let counted = sockets.count(caller, most)?;
+        sockets.uncount(std::mem::replace(&mut self.ticket.caller, counted));
+        self.pass = pass;
+        Ok(())
     }
 
     /// Sends a message; waits while the client takes it.

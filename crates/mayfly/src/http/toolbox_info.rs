@@ -100,7 +100,7 @@ async fn system_metrics(
 }
 
 /// Percent of the cores' time used between two looks, to two decimals.
-fn share(before: (Usage, Monotonic), after: (Usage, Monotonic), cores: u32) -> f64 {
+pub(super) fn share(before: (Usage, Monotonic), after: (Usage, Monotonic), cores: u32) -> f64 {
     let used = Duration::from_nanos(after.0.cpu_nanos.saturating_sub(before.0.cpu_nanos));
     let time = after.1.since(before.1) * cores.max(1);
     if time.is_zero() {

@@ -53,6 +53,50 @@ fn run_gives_the_output_and_the_exit_code_and_leaves_nothing() {
 }
 
 #[test]
+fn the_operator_makes_organizations_limits_them_and_reads_who_did_what() {
+    let house = House::with(&[
+        ("MAYFLY_TENANTS_ORGANIZATIONS", "first"),
+        ("MAYFLY_TENANTS_SANDBOXES", "2"),
+    ]);
+    house.ok(&["org", "create", "acme", "--sandboxes", "1"]);
+    let all = house.ok(&["org", "list"]);
+    assert!(["default", "first", "acme"].iter().all(|name| all.contains(name)), "{all}");
+    let (code, errors) = house.fails(&["org", "create", "acme"]);
+    assert!(code == 4 && errors.contains("acme"), "{code} {errors}");
+    house.ok(&["--org", "acme", "sandbox", "create", "--name", "box"]);
+    assert_eq!(house.names(), [""; 0], "the default organization sees none of it");
+    let (_, errors) = house.fails(&["--org", "acme", "sandbox", "create", "--name", "more"]);
+    assert!(errors.contains("limit of 1 sandboxes"), "{errors}");
+    let limits = house.json(&["org", "limits", "acme", "--sandboxes", "default", "--cpu", "7"]);
+    let shown = (&limits["effective"]["sandboxes"], &limits["limits"]["cpu"]);
+    assert_eq!(shown, (&Value::from(2), &Value::from(7)));
+    house.ok(&["--org", "acme", "sandbox", "create", "--name", "more"]);
+    let key = house.ok(&["--org", "acme", "key", "create", "ci", "-p", "write:sandboxes"]);
+    assert!(key.starts_with("mf_key_"));
+    let (code, errors) = house.fails(&["org", "rm", "acme"]);
+    assert!(code == 4 && errors.contains("sandboxes"), "{code} {errors}");
+    house.ok(&["--org", "acme", "sandbox", "rm", "box", "more"]);
+    let lines = house.json(&["--org", "acme", "audit"]);
+    let lines = lines.as_array().unwrap().iter();
+    let done: Vec<&str> = lines
+        .filter(|line| line["statusCode"].as_u64() < Some(300))
+        .map(|line| line["action"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "DELETE /api/sandbox/{sandbox}",
+        "DELETE /api/sandbox/{sandbox}",
+        "POST /api/api-keys",
+        "POST /api/sandbox",
+        "POST /api/sandbox",
+    ];
+    assert_eq!(done, expected);
+    assert!(!house.ok(&["--org", "acme", "audit"]).contains(key.trim()));
+    house.ok(&["org", "rm", "acme"]);
+    let (code, _) = house.fails(&["--org", "acme", "sandbox", "list"]);
+    assert_eq!(code, 3, "it is not found any more");
+}
+
+#[test]
 fn an_interrupted_run_removes_its_sandbox() {
     let house = House::new();
     house.ok(&["sandbox", "list"]);

@@ -78,6 +78,9 @@ macro_rules! tests {
 }
 
 tests! {
+    python_new_sync_events: python("python-new", "sync", "events");
+    python_new_async_events: python("python-new", "async", "events");
+    typescript_events: typescript("esm", "events");
     python_new_sync_life: python("python-new", "sync", "life");
     python_new_sync_run: python("python-new", "sync", "run");
     python_new_sync_processes: python("python-new", "sync", "processes");

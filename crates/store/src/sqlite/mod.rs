@@ -3,11 +3,13 @@
 //! One thread writes (`writer`), a few read (`reader`), one checkpoints (`checkpoint`). Several
 //! servers must not share a file; the data directory's lock sees to that.
 
+mod audit;
 mod checkpoint;
 mod events;
 mod fault;
 mod keys;
 mod migrations;
+mod organizations;
 mod reader;
 mod sandboxes;
 mod settings;
@@ -23,7 +25,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mayfly_core::access::{ApiKey, SshAccess};
+use mayfly_core::access::{ApiKey, Organization, SshAccess};
+use mayfly_core::audit::{Entry, Look, Page};
 use mayfly_core::event::Event;
 use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
 use mayfly_core::ports::clock::Clock;
@@ -220,6 +223,39 @@ impl Store for SqliteStore {
                 keys::delete(db, organization, &name)
             })
             .await
+    }
+
+    async fn put_organization(&self, organization: &Organization) -> Result<()> {
+        let organization = organization.clone();
+        self.writer
+            .write(Durability::PowerLoss, "write an organization", move |db| {
+                organizations::put(db, &organization)
+            })
+            .await
+    }
+
+    async fn organizations(&self) -> Result<Vec<Organization>> {
+        self.readers.read("list organizations", organizations::list).await
+    }
+
+    async fn delete_organization(&self, id: OrganizationId) -> Result<bool> {
+        self.writer
+            .write(Durability::PowerLoss, "delete an organization", move |db| {
+                organizations::delete(db, id)
+            })
+            .await
+    }
+
+    async fn add_audit(&self, entries: Vec<Entry>, keep: u32) -> Result<()> {
+        self.writer
+            .write(Durability::Kill, "write the audit log", move |db| {
+                entries.iter().try_for_each(|entry| audit::add(db, entry, keep))
+            })
+            .await
+    }
+
+    async fn audit(&self, organization: OrganizationId, look: Look) -> Result<Page> {
+        self.readers.read("read the audit log", move |db| audit::page(db, organization, look)).await
     }
 
     async fn add_ssh_access(&self, access: &SshAccess) -> Result<()> {

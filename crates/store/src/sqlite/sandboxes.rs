@@ -182,9 +182,12 @@ pub(super) fn list(
 ) -> Result<SandboxPage, Fault> {
     sql::check(query)?;
     let mut filter = Filter::of(organization, query);
-    let total: i64 = db
-        .prepare_cached(&format!("SELECT count(*) FROM sandboxes WHERE {}", filter.text()))?
-        .query_row(params_from_iter(&filter.values), |row| row.get(0))?;
+    let total: i64 = if query.uncounted {
+        0
+    } else {
+        db.prepare_cached(&format!("SELECT count(*) FROM sandboxes WHERE {}", filter.text()))?
+            .query_row(params_from_iter(&filter.values), |row| row.get(0))?
+    };
     if let Some(cursor) = &query.cursor {
         filter.after(query, &Cursor::parse(query.sort, cursor)?);
     }

@@ -140,3 +140,24 @@ async fn what_was_queued_is_committed_before_the_store_closes() {
     let store = SqliteStore::open(&folder.path().join("state.db"), &StoppedClock).unwrap();
     assert_eq!(store.setting("n49").await.unwrap().as_deref(), Some("1"));
 }
+
+#[tokio::test]
+async fn the_usual_list_reads_its_rows_in_order_and_sorts_none() {
+    let (_folder, store) = store();
+    let query = SandboxQuery { limit: 100, uncounted: true, ..SandboxQuery::default() };
+    let organization = OrganizationId::from_uuid(uuid::Uuid::from_u128(1));
+    let filter = crate::sql::Filter::of(organization, &query);
+    let text = format!(
+        "EXPLAIN QUERY PLAN SELECT * FROM sandboxes WHERE {} ORDER BY {} LIMIT 100",
+        filter.text(),
+        crate::sql::order(&query)
+    );
+    let plan = store.readers.read("explain", move |db| {
+        let mut statement = db.prepare(&text)?;
+        let steps = statement
+            .query_map(rusqlite::params_from_iter(&filter.values), |row| row.get::<_, String>(3))?;
+        Ok(steps.collect::<rusqlite::Result<Vec<_>>>()?.join("\n"))
+    });
+    let plan = plan.await.unwrap();
+    assert!(plan.contains("sandboxes_by_creation") && !plan.contains("B-TREE"), "{plan}");
+}

@@ -4,3 +4,4 @@
 pub mod processes;
 pub mod runtime;
 pub mod store;
+mod tenants;

@@ -31,6 +31,7 @@ pub async fn store_contract(store: &dyn Store) {
     keys(store).await;
     ways_in(store).await;
     settings(store).await;
+    super::tenants::tenants(store).await;
 }
 
 async fn changes(store: &dyn Store) {

@@ -1,7 +1,8 @@
 //! Filters, order and pages of sandbox lists.
 
 use mayfly_core::ports::store::{SandboxPage, SandboxQuery, SortBy};
-use mayfly_core::sandbox::{Sandbox, State};
+use mayfly_core::sandbox::{Desired, Sandbox, State};
+use mayfly_core::time::Timestamp;
 use mayfly_core::{Error, Result};
 
 /// One page of these rows.
@@ -16,7 +17,7 @@ pub(super) fn page(rows: Vec<Sandbox>, query: &SandboxQuery) -> Result<SandboxPa
             if query.ascending { left.cmp(right) } else { right.cmp(left) }
         },
     );
-    let total = found.len() as u64;
+    let total = if query.uncounted { 0 } else { found.len() as u64 };
     if let Some(cursor) = &query.cursor {
         if !cursor.contains('|') {
             return Err(Error::invalid("cursor is not one that this server gave"));
@@ -66,6 +67,13 @@ fn fits(row: &Sandbox, query: &SandboxQuery) -> bool {
         && within(row.resources.disk_gib, query.disk_gib)
         && within(row.created.wall, query.created)
         && within(row.last_activity.wall, query.last_activity)
+        && lives_until(row, query.destroy_at)
+        && !(query.without_doomed && row.state == State::Error && row.desired == Desired::Destroyed)
+}
+
+fn lives_until(row: &Sandbox, bounds: (Option<Timestamp>, Option<Timestamp>)) -> bool {
+    let end = row.ttl_from.wall.0 + i64::from(row.timers.ttl) * 60_000;
+    bounds == (None, None) || (row.timers.ttl > 0 && within(Timestamp(end), bounds))
 }
 
 fn within<T: PartialOrd + Copy>(value: T, (from, to): (Option<T>, Option<T>)) -> bool {

@@ -35,6 +35,7 @@ use tower::ServiceExt as _;
 use super::app::{App, Who};
 use super::fault::{Answer, Fault, Origin};
 use super::gate::{self, Admitted, Peer};
+use super::older;
 use super::pass::Pass;
 use super::shape;
 use address::{Address, Named};
@@ -112,7 +113,8 @@ async fn by_path(State(app): State<App>, request: Request) -> Response {
     response
 }
 
-async fn pass_on(inner: Router, request: Request) -> Response {
+async fn pass_on(inner: Router, mut request: Request) -> Response {
+    older::renew(&mut request);
     inner.oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 
@@ -226,7 +228,8 @@ fn note(app: &App, address: &Address, from: &str) {
 async fn toolbox(front: &Front, address: &Address, request: Request) -> Answer<Response> {
     let (passed, mut request) = judged(&front.app, address, request, false).await?;
     let organization = front.app.engine.owner(passed.sandbox)?;
-    let caller = Caller { organization, permissions: [Permission::WriteSandboxes].into() };
+    let permissions = [Permission::WriteSandboxes].into();
+    let caller = Caller { organization, permissions, key: None, operator: false };
     let rest = inside_uri(request.uri(), 0)?;
     let rest = rest.path_and_query().map_or("/", |rest| rest.as_str());
     let uri = format!("/toolbox/{}{rest}", passed.sandbox);

@@ -1,12 +1,15 @@
 //! The edge in process, over the test kit's store and runtime.
 
 mod access;
+mod cors;
 mod driver;
 mod errors;
+mod events;
 mod files;
 mod git;
 mod interpreter;
 mod listener;
+mod lists;
 mod lsp;
 mod network;
 mod previews;
@@ -17,6 +20,8 @@ mod sessions;
 mod signed;
 mod site;
 mod sockets;
+mod tenants;
+mod tenants_attack;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -41,6 +46,7 @@ use super::gate::Peer;
 pub(super) const KEY: &str = "mf_key_0123456789abcdef0123456789abcdef";
 
 /// A server without listeners.
+#[derive(Clone)]
 pub(super) struct Edge {
     pub(super) app: App,
     pub(super) world: World,
@@ -81,8 +87,14 @@ impl Edge {
 
     pub(super) async fn with(options: Options) -> Self {
         let world = World::new(7);
-        let (store, clock, entropy): (Arc<dyn Store>, Arc<dyn Clock>, Arc<dyn Entropy>) =
-            (world.store(&Fuse::never()), world.clock.clone(), world.entropy.clone());
+        let store = world.store(&Fuse::never());
+        Self::over(world, store, options).await
+    }
+
+    /// Over this store instead of the one in memory.
+    pub(super) async fn over(world: World, store: Arc<dyn Store>, options: Options) -> Self {
+        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) =
+            (world.clock.clone(), world.entropy.clone());
         let settings = Settings { target: "us".to_owned(), ..Settings::default() };
         let engine = Engine::open(
             Arc::clone(&store),
@@ -122,12 +134,45 @@ impl Edge {
 
     /// With the key and a JSON body, which may be empty.
     pub(super) async fn call(&self, method: &str, uri: &str, body: &str) -> Reply {
+        self.call_as(KEY, method, uri, body).await
+    }
+
+    /// The same with another key.
+    pub(super) async fn call_as(&self, key: &str, method: &str, uri: &str, body: &str) -> Reply {
         let request = Request::builder()
             .method(method)
             .uri(uri)
             .header("host", "box.test:3457")
-            .header("authorization", format!("Bearer {KEY}"))
+            .header("authorization", format!("Bearer {key}"))
             .header("content-type", "application/json");
+        self.send(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    /// An organization, and the value of a key of it with these permissions.
+    pub(super) async fn tenant(&self, name: &str, permissions: &[&str]) -> String {
+        let operator = self.clone().vouched();
+        let body = serde_json::json!({ "name": name }).to_string();
+        let made = operator.plain("POST", "/api/organizations", None, &body).await;
+        assert!(matches!(made.status.as_u16(), 201 | 409), "{made:?}");
+        let key = format!("{name}-key");
+        let body = serde_json::json!({ "name": key, "permissions": permissions }).to_string();
+        let made = operator.plain("POST", "/api/api-keys", Some(name), &body).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+        made.json()["value"].as_str().unwrap().to_owned()
+    }
+
+    /// Without a key, acting in an organization.
+    pub(super) async fn plain(
+        &self,
+        method: &str,
+        uri: &str,
+        organization: Option<&str>,
+        body: &str,
+    ) -> Reply {
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(organization) = organization {
+            request = request.header("x-daytona-organization-id", organization);
+        }
         self.send(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 
