@@ -2,6 +2,7 @@
 
 mod clock;
 mod secrets;
+mod uninstall;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::lock::DataLock;
 use crate::ssh::{self, Gateway};
 use crate::telemetry;
 use clock::{HostClock, HostEntropy};
+pub(crate) use uninstall::uninstall;
 
 /// A background server leaves after this long without a request and without a running sandbox.
 const IDLE: Duration = Duration::from_mins(10);

@@ -16,6 +16,7 @@ mod serve;
 mod shell;
 mod ssh;
 mod terminal;
+mod uninstall;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,6 +71,8 @@ enum Command {
     Key(key::Key),
     /// Show which layers of isolation this host offers
     Doctor,
+    /// Delete all sandboxes and the data directory
+    Uninstall(uninstall::Uninstall),
 }
 
 /// How a command that did not fail ends; the code is that of a program inside a sandbox, or 0.
@@ -100,6 +103,7 @@ fn dispatch(cli: Cli, output: &Output) -> Ended {
         Command::Sandbox(sandbox) => block_on(sandbox.run(&session)),
         Command::Key(key) => block_on(key.run(&session)),
         Command::Doctor => block_on(doctor::run(&session)),
+        Command::Uninstall(uninstall) => block_on(uninstall.run(&session)),
     }
 }
 

@@ -262,3 +262,35 @@ fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
+
+#[test]
+fn uninstall_ends_everything_and_leaves_nothing() {
+    let house = House::new();
+    house.ok(&["sandbox", "create", "--name", "runs"]);
+    house.ok(&["sandbox", "create", "--name", "stopped"]);
+    house.ok(&["sandbox", "stop", "stopped"]);
+    house.ok(&["sandbox", "exec", "runs", "--", "sh", "-c", "sleep 1000 & echo on"]);
+    let server = house.server().unwrap();
+
+    let (code, errors) = house.fails(&["uninstall"]);
+    assert_eq!(code, 5, "nobody is there to ask");
+    assert!(errors.contains("--yes"), "{errors}");
+    assert_eq!(house.names(), ["runs", "stopped"]);
+    {
+        let _server = Foreground::start(&house, &[]);
+        let (code, errors) = house.fails(&["uninstall", "--yes"]);
+        assert_eq!(code, 4, "a server in the foreground is somebody's");
+        assert!(errors.contains("data directory") && errors.contains("\nhint: "), "{errors}");
+    }
+    assert_eq!(house.names(), ["runs", "stopped"], "by a background server");
+
+    let removed = house.json(&["uninstall", "--yes"]);
+    assert_eq!((&removed["sandboxes"], &removed["left"]), (&2.into(), &serde_json::json!([])));
+    assert!(!alive(server));
+    assert!(!house.data().exists());
+    let name = house.data().display().to_string();
+    let traces =
+        ["/proc/self/mountinfo", "/proc/swaps"].map(|file| std::fs::read_to_string(file).unwrap());
+    assert!(traces.iter().all(|trace| !trace.contains(&name)));
+    assert_eq!(house.fails(&["uninstall", "--yes"]).0, 3, "there is nothing left to remove");
+}
