@@ -6,6 +6,7 @@
 
 mod access;
 mod admission;
+mod backup;
 mod commit;
 mod contexts;
 mod create;
@@ -37,6 +38,7 @@ mod terminals;
 mod warm;
 
 pub use access::{Access, NewKey};
+pub use backup::Frame;
 pub use contexts::{CodeEvent, CodeRequest, CodeRun, CodeTurn, Context, Contexts};
 pub use engine::Engine;
 pub use mayfly_core::sandbox::{CreateSandbox, Resize, Timer};

@@ -1,6 +1,7 @@
 //! The command line: one file per noun or verb; this one holds the root, its options and the end.
 
 mod background;
+mod backup;
 mod copy;
 mod doctor;
 mod exec;
@@ -73,6 +74,10 @@ enum Command {
     Doctor,
     /// Delete all sandboxes and the data directory
     Uninstall(uninstall::Uninstall),
+    /// Write everything of the server into one file, while it runs
+    Backup(backup::Backup),
+    /// Make a data directory from a backup
+    Restore(backup::Restore),
 }
 
 /// How a command that did not fail ends; the code is that of a program inside a sandbox, or 0.
@@ -103,6 +108,8 @@ fn dispatch(cli: Cli, output: &Output) -> Ended {
         Command::Sandbox(sandbox) => block_on(sandbox.run(&session)),
         Command::Key(key) => block_on(key.run(&session)),
         Command::Doctor => block_on(doctor::run(&session)),
+        Command::Backup(backup) => block_on(backup.run(&session)),
+        Command::Restore(restore) => block_on(restore.run(&session)),
         Command::Uninstall(uninstall) => block_on(uninstall.run(&session)),
     }
 }

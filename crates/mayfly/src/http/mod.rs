@@ -6,6 +6,7 @@
 
 mod again;
 mod app;
+pub(crate) mod backup;
 mod charts;
 mod code_run;
 mod config;
@@ -75,6 +76,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(network::router())
         .merge(snapshots::router())
         .merge(keys::router())
+        .merge(backup::router())
         .merge(signed::router())
         .merge(preview::links())
         .merge(ssh_access::router())

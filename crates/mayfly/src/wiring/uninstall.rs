@@ -13,8 +13,19 @@ use crate::config::Config;
 use crate::lock::{self, DataLock};
 
 /// What a server makes in its data directory. Anything else there is somebody else's and stays.
-const FILES: &[&str] =
-    &["state.db", "state.db-wal", "state.db-shm", "master.key", "initial-key", "server.log"];
+const FILES: &[&str] = &[
+    "state.db",
+    "state.db-wal",
+    "state.db-shm",
+    "state.copy",
+    "state.db.restored",
+    "state.db.restored-wal",
+    "state.db.restored-shm",
+    "restore-unfinished",
+    "master.key",
+    "initial-key",
+    "server.log",
+];
 const FOLDERS: &[&str] = &["stage", "layers", "sandboxes", "pool", "audit"];
 const POOL_FILE: &str = "pool.btrfs";
 /// The lock lies here, so it goes last.
@@ -40,7 +51,8 @@ pub(crate) struct Removed {
 /// failure it may be repeated.
 pub(crate) async fn uninstall(config: &Config) -> Result<Removed> {
     let data = &config.storage.data_dir;
-    if !config.database().exists() && !config.run_dir().exists() {
+    let is_ours = [config.database(), data.join(super::restore::UNFINISHED)];
+    if !is_ours.iter().any(|path| path.exists()) {
         return Err(Error::not_found(format!("{} is no data directory", data.display()))
             .with_hint("name the one to remove with --data-dir"));
     }

@@ -294,3 +294,54 @@ fn uninstall_ends_everything_and_leaves_nothing() {
     assert!(traces.iter().all(|trace| !trace.contains(&name)));
     assert_eq!(house.fails(&["uninstall", "--yes"]).0, 3, "there is nothing left to remove");
 }
+
+#[test]
+fn a_backup_of_a_busy_server_restores_what_was_acknowledged() {
+    let house = House::new();
+    for name in ["runs", "stopped"] {
+        house.ok(&["sandbox", "create", "--name", name]);
+        let write =
+            format!("echo of {name} > /root/note; ln -s note /root/link; rm /etc/motd; sync");
+        house.ok(&["sandbox", "exec", name, "--", "sh", "-c", &write]);
+    }
+    house.ok(&["sandbox", "stop", "stopped"]);
+    let key = house.ok(&["key", "create", "k", "-p", "write:sandboxes"]);
+    // One that goes on writing while it is copied.
+    let load = "(while :; do echo x >> /root/grows; cp /root/grows /root/copy; done) & echo on";
+    house.ok(&["sandbox", "exec", "runs", "--", "sh", "-c", load]);
+
+    let file = house.file("all.backup");
+    let path = file.to_str().unwrap();
+    let made = house.json(&["backup", path]);
+    assert_eq!(made["bytes"], file.metadata().unwrap().len());
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(house.fails(&["backup", path]).0, 4, "nothing is overwritten");
+    assert!(!house.file("all.backup.part").exists());
+
+    let other = House::new();
+    let (code, errors) = other.fails(&["restore", "/etc/hostname"]);
+    assert_eq!(code, 5, "{errors}");
+    let cut = other.file("cut");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let (code, errors) = other.fails(&["restore", cut.to_str().unwrap()]);
+    assert!(code == 5 && errors.contains("cannot be restored"), "{errors}");
+    let (_, errors) = other.fails(&["sandbox", "list"]);
+    assert!(errors.contains("restore"), "a server does not start in between: {errors}");
+
+    let restored = other.json(&["restore", path]);
+    assert_eq!(restored["sandboxes"], 2);
+    assert_eq!(other.fails(&["restore", path]).0, 4, "what is there is not overwritten");
+    assert_eq!(other.names(), ["runs", "stopped"]);
+    for name in ["runs", "stopped"] {
+        other.ok(&["sandbox", "start", name]);
+        let read = "cat /root/link; test -e /etc/motd || echo gone";
+        let out = other.ok(&["sandbox", "exec", name, "--", "sh", "-c", read]);
+        assert_eq!(out, format!("of {name}\ngone\n"));
+    }
+    let server = Foreground::start(&other, &[]);
+    assert!(other.ok(&["key", "list"]).contains("write:sandboxes"));
+    let mut command = other.command(&["sandbox", "list"]);
+    command.env("MAYFLY_URL", format!("{}/api", server.url)).env("MAYFLY_API_KEY", key.trim());
+    assert!(command.output().unwrap().status.success(), "keys are still good");
+}

@@ -121,6 +121,17 @@ impl LocalRuntime {
         self.on_host(Host::clear_layers).await
     }
 
+    /// Makes the folder of a sandbox that does not exist, with nothing in it, and gives it; for a restore, while no
+    /// server runs. Blocks. It is whole when its files are there: its description is one of their attributes.
+    pub fn empty_folder(&self, id: SandboxId, disk_bytes: u64) -> Result<OwnedFd> {
+        self.host.ground.storage.empty(id, disk_bytes)
+    }
+
+    /// Sets the limit of a restored sandbox's folder. Blocks.
+    pub fn limit_folder(&self, id: SandboxId, disk_bytes: u64) -> Result<()> {
+        self.host.ground.storage.resize(id, disk_bytes)
+    }
+
     async fn on_host<T: Send + 'static>(
         &self,
         verb: impl FnOnce(&Host) -> Result<T> + Send + 'static,

@@ -132,23 +132,10 @@ pub(super) fn begin(
     out.write_all(header.as_bytes())
 }
 
-/// Writes a whole member of our own.
-pub(super) fn plain(out: &mut dyn Write, name: &str, data: &[u8]) -> io::Result<()> {
-    let facts = Facts { mode: 0o600, ..Facts::default() };
-    begin(out, EntryType::Regular, (name.as_bytes(), b""), &facts, (data.len() as u64, None))?;
-    out.write_all(data)?;
-    pad(out, data.len() as u64)
-}
-
 /// Fills the last block of a member's data.
 pub(super) fn pad(out: &mut dyn Write, size: u64) -> io::Result<()> {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
     if over == 0 { Ok(()) } else { out.write_all(&[0; BLOCK][over..]) }
-}
-
-/// Ends the archive.
-pub(super) fn finish(out: &mut dyn Write) -> io::Result<()> {
-    out.write_all(&[0; 2 * BLOCK])
 }
 
 fn special(out: &mut dyn Write, kind: EntryType, data: &[u8]) -> io::Result<()> {
@@ -217,7 +204,6 @@ mod tests {
         begin(&mut bytes, EntryType::Regular, (name, b""), facts, (3, None)).unwrap();
         bytes.extend_from_slice(b"abc");
         pad(&mut bytes, 3).unwrap();
-        finish(&mut bytes).unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);
         let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
         let name = entry.path_bytes().into_owned();

@@ -16,7 +16,6 @@ use super::host::Host;
 use super::pool::Pool;
 use super::runtime::blocking;
 use super::storage::Storage;
-pub use pack::pack_stream;
 pub use unpack::{Unpacker, below};
 
 /// The captures of a local runtime.
@@ -73,16 +72,6 @@ impl Captures for LocalCaptures {
         })
         .await
     }
-}
-
-/// Writes bytes as one member.
-pub fn pack_bytes(name: &str, data: &[u8], out: &mut dyn std::io::Write) -> std::io::Result<()> {
-    member::plain(out, name, data)
-}
-
-/// Ends an archive.
-pub fn pack_end(out: &mut dyn std::io::Write) -> std::io::Result<()> {
-    member::finish(out)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
@@ -219,20 +219,4 @@ fn attributes(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<(Vec<u8>, V
         found.push((attribute.to_vec(), value[..size].to_vec()));
     }
     Ok(found)
-}
-
-/// Copies a stream of a known size as one member of its own.
-pub fn pack_stream(
-    name: &str,
-    size: u64,
-    from: &mut (dyn Read + Send),
-    out: &mut (dyn Write + Send),
-) -> io::Result<()> {
-    let facts = Facts { mode: 0o600, ..Facts::default() };
-    let names = (name.as_bytes(), &b""[..]);
-    member::begin(out, EntryType::Regular, names, &facts, (size, None))?;
-    if io::copy(&mut from.take(size), out)? != size {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    member::pad(out, size)
 }
