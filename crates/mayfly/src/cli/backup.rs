@@ -79,7 +79,7 @@ impl Restore {
         let value = json!({ "dataDir": data, "sandboxes": restored.sandboxes });
         session
             .output
-            .show(&value, || format!("{data} restored, with {} sandboxes\n", restored.sandboxes))?;
+            .show(&value, || format!("{data} restored; sandboxes: {}\n", restored.sandboxes))?;
         Ok(exit_code::SUCCESS)
     }
 }

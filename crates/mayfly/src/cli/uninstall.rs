@@ -34,7 +34,7 @@ impl Uninstall {
             "left": removed.left,
         });
         session.output.show(&value, || {
-            let mut text = format!("{data} removed, with {} sandboxes\n", removed.sandboxes);
+            let mut text = format!("{data} removed; sandboxes: {}\n", removed.sandboxes);
             if !removed.left.is_empty() {
                 let left = removed.left.join(", ");
                 text = format!("{text}left there, since mayfly did not make it: {left}\n");

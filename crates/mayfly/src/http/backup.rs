@@ -136,9 +136,10 @@ fn member(out: &mut Sink, name: &str, size: u64, data: impl io::Read) -> io::Res
     if io::copy(&mut data.take(size), out)? != size {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let over = usize::try_from(size % 512).unwrap_or(0);
-    out.write_all(&[0; 512][over..]).map(drop)?;
-    Ok(())
+    match usize::try_from(size % 512).unwrap_or(0) {
+        0 => Ok(()),
+        over => out.write_all(&[0; 512][over..]),
+    }
 }
 
 /// The compressed archive; a flush ends it.

@@ -301,7 +301,7 @@ fn a_backup_of_a_busy_server_restores_what_was_acknowledged() {
     for name in ["runs", "stopped"] {
         house.ok(&["sandbox", "create", "--name", name]);
         let write =
-            format!("echo of {name} > /root/note; ln -s note /root/link; rm /etc/motd; sync");
+            format!("echo of {name} > /root/note; ln -s note /root/link; rm -r /usr/share/doc; sync");
         house.ok(&["sandbox", "exec", name, "--", "sh", "-c", &write]);
     }
     house.ok(&["sandbox", "stop", "stopped"]);
@@ -335,7 +335,7 @@ fn a_backup_of_a_busy_server_restores_what_was_acknowledged() {
     assert_eq!(other.names(), ["runs", "stopped"]);
     for name in ["runs", "stopped"] {
         other.ok(&["sandbox", "start", name]);
-        let read = "cat /root/link; test -e /etc/motd || echo gone";
+        let read = "cat /root/link; test -e /usr/share/doc || echo gone";
         let out = other.ok(&["sandbox", "exec", name, "--", "sh", "-c", read]);
         assert_eq!(out, format!("of {name}\ngone\n"));
     }
