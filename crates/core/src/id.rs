@@ -67,6 +67,10 @@ typed_id!(
     OrganizationId, "organization"
 );
 typed_id!(
+    /// The files of a sandbox as they were at one moment.
+    CaptureId, "capture"
+);
+typed_id!(
     /// One token that lets in by SSH.
     SshAccessId, "SSH access"
 );

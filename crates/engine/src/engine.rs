@@ -30,7 +30,7 @@ use crate::snapshot_cache::SnapshotCache;
 use crate::snapshots::{self, Snapshots};
 use crate::start;
 use crate::tasks::Tasks;
-use crate::{admission, network, warm};
+use crate::{admission, backup, network, warm};
 
 /// The use cases of one server; a cheap handle.
 #[derive(Clone, Debug)]
@@ -76,6 +76,7 @@ impl Engine {
             tenants,
             tasks: Tasks::new(),
             background: Semaphore::new(BACKGROUND),
+            backing_up: Arc::new(Mutex::new(())),
             reaping: Mutex::new(()),
             warm_nudge: Notify::new(),
         });
@@ -83,6 +84,7 @@ impl Engine {
         for row in rows {
             house.living.insert(&Arc::new(row));
         }
+        backup::sweep(&house).await;
         world::compare(&house).await?;
         network::apply_all(&house).await;
         for live in house.living.all() {

@@ -48,6 +48,8 @@ pub(crate) struct House {
     pub(crate) tasks: Tasks,
     /// Room for transitions that no caller waits for.
     pub(crate) background: Semaphore,
+    /// Held while a backup is under way.
+    pub(crate) backing_up: Arc<Mutex<()>>,
     /// Held by the round that reaps.
     pub(crate) reaping: Mutex<()>,
     /// Wakes the warm pool's reconciler.

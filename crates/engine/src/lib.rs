@@ -7,6 +7,7 @@
 mod access;
 mod admission;
 mod audit;
+mod backup;
 mod commit;
 mod contexts;
 mod create;
@@ -43,6 +44,7 @@ mod warm;
 
 pub use access::{Access, NewKey};
 pub use audit::Audit;
+pub use backup::Frame;
 pub use contexts::{CodeEvent, CodeRequest, CodeRun, CodeTurn, Context, Contexts};
 pub use engine::Engine;
 pub use feed::{Listener, News};

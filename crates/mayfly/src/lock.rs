@@ -114,6 +114,17 @@ pub(crate) fn make_folders(config: &Config) -> Result<()> {
     private(&config.run_dir())
 }
 
+/// Deletes the folder of the lock, once its data directory is empty but for it.
+pub(crate) fn delete_folder(config: &Config) -> Result<()> {
+    let folder = config.run_dir();
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(cannot("delete", &folder, error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn private(folder: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)

@@ -1,7 +1,9 @@
 //! Start and end of a server: the only place that names concrete adapters.
 
 mod clock;
+mod restore;
 mod secrets;
+mod uninstall;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -29,6 +31,8 @@ use crate::lock::DataLock;
 use crate::ssh::{self, Gateway};
 use crate::telemetry;
 use clock::{HostClock, HostEntropy};
+pub(crate) use restore::restore;
+pub(crate) use uninstall::uninstall;
 
 /// A background server leaves after this long without a request and without a running sandbox.
 const IDLE: Duration = Duration::from_mins(10);
@@ -56,6 +60,7 @@ pub(crate) struct ServeOptions {
 pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
     telemetry::start(&config.log)?;
     let lock = DataLock::take(&config, options.background).await?;
+    restore::check(&config)?;
     let listener = if options.background { None } else { Some(bind(&config).await?) };
     let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let previews = beside(&config, config.server.preview_listen, address, None).await?;

@@ -1,5 +1,6 @@
 //! What the rules need from the world; adapters live in other crates.
 
+pub mod captures;
 pub mod clock;
 pub mod entropy;
 pub mod files;

@@ -7,14 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::Result;
 use crate::id::SandboxId;
 use crate::limits::Resources;
 use crate::network::{AuditPage, NetworkPolicy};
+use crate::ports::captures::Captures;
 use crate::ports::files::Files;
 use crate::ports::processes::Processes;
 use crate::process::{ExecOutcome, ExecRequest, ProcessLog};
 use crate::snapshot::Source;
+use crate::{Error, Result};
 
 /// How much of the isolation this host gives; stored with each sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -221,6 +222,11 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 
     /// Its processes that stay.
     fn processes(&self) -> &dyn Processes;
+
+    /// Copies of sandboxes' files; [`crate::Kind::Unsupported`] where none can be taken.
+    fn captures(&self) -> Result<&dyn Captures> {
+        Err(Error::unsupported("copying files of sandboxes"))
+    }
 
     /// Connects to a TCP port inside, from within its own network, and gives the non-blocking socket.
     /// [`crate::Kind::Unavailable`] when nothing listens there.

@@ -112,9 +112,29 @@ pub struct SandboxPage {
     pub total: u64,
 }
 
+/// A copy of everything that a store holds.
+pub struct Copy {
+    /// Its size, bytes.
+    pub size: u64,
+    /// The copy as the adapter's own file.
+    pub data: Box<dyn std::io::Read + Send + Sync>,
+}
+
+impl std::fmt::Debug for Copy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Copy").field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
 /// Platform state. One writer; every call is one transaction; what returned `Ok` survives kill -9.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Copies everything as it is at one moment, for a backup; writing goes on meanwhile.
+    /// [`crate::Kind::Unsupported`] where the state lies elsewhere and is backed up there.
+    async fn copy(&self) -> Result<Copy> {
+        Err(crate::Error::unsupported("a copy of this store"))
+    }
+
     /// Writes a change of a sandbox if the record still has the expected version.
     async fn replace(&self, change: Change) -> Result<Swap>;
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod background;
+mod backup;
 mod copy;
 mod doctor;
 mod exec;
@@ -18,6 +19,7 @@ mod serve;
 mod shell;
 mod ssh;
 mod terminal;
+mod uninstall;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,6 +82,12 @@ enum Command {
     Audit(audit::Audit),
     /// Show which layers of isolation this host offers
     Doctor,
+    /// Delete all sandboxes and the data directory
+    Uninstall(uninstall::Uninstall),
+    /// Write everything of the server into one file, while it runs
+    Backup(backup::Backup),
+    /// Make a data directory from a backup
+    Restore(backup::Restore),
 }
 
 /// How a command that did not fail ends; the code is that of a program inside a sandbox, or 0.
@@ -112,6 +120,9 @@ fn dispatch(cli: Cli, output: &Output) -> Ended {
         Command::Org(org) => block_on(org.run(&session)),
         Command::Audit(audit) => block_on(audit.run(&session)),
         Command::Doctor => block_on(doctor::run(&session)),
+        Command::Backup(backup) => block_on(backup.run(&session)),
+        Command::Restore(restore) => block_on(restore.run(&session)),
+        Command::Uninstall(uninstall) => block_on(uninstall.run(&session)),
     }
 }
 

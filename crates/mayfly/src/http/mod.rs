@@ -8,6 +8,7 @@ mod again;
 mod app;
 mod audit;
 mod audit_line;
+pub(crate) mod backup;
 mod charts;
 mod code_run;
 mod config;
@@ -89,6 +90,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(organizations::router())
         .merge(audit::router())
         .merge(events::router())
+        .merge(backup::router())
         .merge(signed::router())
         .merge(preview::links())
         .merge(ssh_access::router())

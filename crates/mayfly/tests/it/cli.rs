@@ -308,3 +308,86 @@ fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
+
+#[test]
+fn uninstall_ends_everything_and_leaves_nothing() {
+    let house = House::new();
+    house.ok(&["sandbox", "create", "--name", "runs"]);
+    house.ok(&["sandbox", "create", "--name", "stopped"]);
+    house.ok(&["sandbox", "stop", "stopped"]);
+    house.ok(&["sandbox", "exec", "runs", "--", "sh", "-c", "sleep 1000 & echo on"]);
+    let server = house.server().unwrap();
+
+    let (code, errors) = house.fails(&["uninstall"]);
+    assert_eq!(code, 5, "nobody is there to ask");
+    assert!(errors.contains("--yes"), "{errors}");
+    assert_eq!(house.names(), ["runs", "stopped"]);
+    {
+        let _server = Foreground::start(&house, &[]);
+        let (code, errors) = house.fails(&["uninstall", "--yes"]);
+        assert_eq!(code, 4, "a server in the foreground is somebody's");
+        assert!(errors.contains("data directory") && errors.contains("\nhint: "), "{errors}");
+    }
+    assert_eq!(house.names(), ["runs", "stopped"], "by a background server");
+
+    let removed = house.json(&["uninstall", "--yes"]);
+    assert_eq!((&removed["sandboxes"], &removed["left"]), (&2.into(), &serde_json::json!([])));
+    assert!(!alive(server));
+    assert!(!house.data().exists());
+    let name = house.data().display().to_string();
+    let traces =
+        ["/proc/self/mountinfo", "/proc/swaps"].map(|file| std::fs::read_to_string(file).unwrap());
+    assert!(traces.iter().all(|trace| !trace.contains(&name)));
+    assert_eq!(house.fails(&["uninstall", "--yes"]).0, 3, "there is nothing left to remove");
+}
+
+#[test]
+fn a_backup_of_a_busy_server_restores_what_was_acknowledged() {
+    let house = House::new();
+    for name in ["runs", "stopped"] {
+        house.ok(&["sandbox", "create", "--name", name]);
+        let write =
+            format!("echo of {name} > /root/note; ln -s note /root/link; rm -r /usr/share/doc; sync");
+        house.ok(&["sandbox", "exec", name, "--", "sh", "-c", &write]);
+    }
+    house.ok(&["sandbox", "stop", "stopped"]);
+    let key = house.ok(&["key", "create", "k", "-p", "write:sandboxes"]);
+    // One that goes on writing while it is copied.
+    let load = "(while :; do echo x >> /root/grows; cp /root/grows /root/copy; done) & echo on";
+    house.ok(&["sandbox", "exec", "runs", "--", "sh", "-c", load]);
+
+    let file = house.file("all.backup");
+    let path = file.to_str().unwrap();
+    let made = house.json(&["backup", path]);
+    assert_eq!(made["bytes"], file.metadata().unwrap().len());
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(house.fails(&["backup", path]).0, 4, "nothing is overwritten");
+    assert!(!house.file("all.backup.part").exists());
+
+    let other = House::new();
+    let (code, errors) = other.fails(&["restore", "/etc/hostname"]);
+    assert_eq!(code, 5, "{errors}");
+    let cut = other.file("cut");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let (code, errors) = other.fails(&["restore", cut.to_str().unwrap()]);
+    assert!(code == 5 && errors.contains("cannot be restored"), "{errors}");
+    let (_, errors) = other.fails(&["sandbox", "list"]);
+    assert!(errors.contains("restore"), "a server does not start in between: {errors}");
+
+    let restored = other.json(&["restore", path]);
+    assert_eq!(restored["sandboxes"], 2);
+    assert_eq!(other.fails(&["restore", path]).0, 4, "what is there is not overwritten");
+    assert_eq!(other.names(), ["runs", "stopped"]);
+    for name in ["runs", "stopped"] {
+        other.ok(&["sandbox", "start", name]);
+        let read = "cat /root/link; test -e /usr/share/doc || echo gone";
+        let out = other.ok(&["sandbox", "exec", name, "--", "sh", "-c", read]);
+        assert_eq!(out, format!("of {name}\ngone\n"));
+    }
+    let server = Foreground::start(&other, &[]);
+    assert!(other.ok(&["key", "list"]).contains("write:sandboxes"));
+    let mut command = other.command(&["sandbox", "list"]);
+    command.env("MAYFLY_URL", format!("{}/api", server.url)).env("MAYFLY_API_KEY", key.trim());
+    assert!(command.output().unwrap().status.success(), "keys are still good");
+}

@@ -9,6 +9,7 @@
 //! process 1, all others by their folders in the pool.
 
 mod adopt;
+pub mod captures;
 pub mod cgroup;
 mod doctor;
 mod exec;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use mayfly_core::id::SandboxId;
 use mayfly_core::limits::Resources;
 use mayfly_core::network::{AuditPage, NetworkPolicy};
+use mayfly_core::ports::captures::Captures;
 use mayfly_core::ports::files::Files;
 use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{
@@ -24,6 +25,7 @@ use mayfly_core::{Error, Result};
 use tokio::io::Interest;
 use tokio::sync::{Mutex, mpsc};
 
+use super::captures::LocalCaptures;
 use super::files::{LocalFiles, Roots};
 use super::host::Host;
 use super::image::HostImage;
@@ -46,6 +48,7 @@ pub struct LocalRuntime {
     files: LocalFiles,
     ports: Ports,
     processes: LocalProcesses,
+    captures: LocalCaptures,
     exits: Mutex<mpsc::Receiver<Exit>>,
     notices: Mutex<mpsc::Receiver<Notice>>,
     watcher: tokio::task::JoinHandle<()>,
@@ -84,8 +87,10 @@ impl LocalRuntime {
             })
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
         let processes = LocalProcesses::new(Arc::clone(&host));
+        let captures = LocalCaptures { host: Arc::clone(&host) };
         let (exits, notices) = (Mutex::new(exits), Mutex::new(notices));
-        Ok(Self { files, ports, processes, host, exits, notices, watcher, filler: Some(filler) })
+        let filler = Some(filler);
+        Ok(Self { host, files, ports, processes, captures, exits, notices, watcher, filler })
     }
 
     /// Waits until the wanted number of namespace sets is ready, for measurements.
@@ -119,6 +124,17 @@ impl LocalRuntime {
     /// ordinary user cannot, since it belongs to his subordinate ids. No sandbox may run.
     pub async fn clear_layers(&self) -> Result<()> {
         self.on_host(Host::clear_layers).await
+    }
+
+    /// Makes the folder of a sandbox that does not exist, with nothing in it, and gives it; for a restore, while no
+    /// server runs. Blocks. It is whole when its files are there: its description is one of their attributes.
+    pub fn empty_folder(&self, id: SandboxId, disk_bytes: u64) -> Result<OwnedFd> {
+        self.host.ground.storage.empty(id, disk_bytes)
+    }
+
+    /// Sets the limit of a restored sandbox's folder. Blocks.
+    pub fn limit_folder(&self, id: SandboxId, disk_bytes: u64) -> Result<()> {
+        self.host.ground.storage.resize(id, disk_bytes)
     }
 
     async fn on_host<T: Send + 'static>(
@@ -348,6 +364,10 @@ impl Runtime for LocalRuntime {
 
     fn processes(&self) -> &dyn Processes {
         &self.processes
+    }
+
+    fn captures(&self) -> Result<&dyn Captures> {
+        Ok(&self.captures)
     }
 
     async fn connect(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {

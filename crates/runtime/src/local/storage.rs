@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use mayfly_core::id::SandboxId;
 use mayfly_core::ports::runtime::DiskGuard;
-use mayfly_core::{Kind, Result};
+use mayfly_core::{Error, Kind, Result};
 
 use super::folders::Folders;
 use super::pool::{Headroom, Part, Pool, Reserve};
@@ -25,6 +25,17 @@ impl Storage {
         match self {
             Self::Pool(pool) => spec.save(pool.make_sandbox(id, disk_bytes)?.fd()),
             Self::Folders(folders) => folders.make(id, &spec.checked()?),
+        }
+    }
+
+    /// Makes a folder with nothing in it, where folders have limits and keep other users' files.
+    pub(super) fn empty(&self, id: SandboxId, disk_bytes: u64) -> Result<OwnedFd> {
+        match self {
+            Self::Pool(pool) => pool.make_empty(id, disk_bytes),
+            Self::Folders(_) => Err(Error::unsupported(
+                "restoring sandboxes in the isolation profile `unprivileged`",
+            )
+            .with_hint("restore as root, where sandboxes lie in a pool")),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod audit;
 mod checkpoint;
+mod copy;
 mod events;
 mod fault;
 mod keys;
@@ -21,7 +22,7 @@ mod writer;
 mod tests;
 
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,7 +31,7 @@ use mayfly_core::audit::{Entry, Look, Page};
 use mayfly_core::event::Event;
 use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
 use mayfly_core::ports::clock::Clock;
-use mayfly_core::ports::store::{Change, SandboxPage, SandboxQuery, Store, Swap};
+use mayfly_core::ports::store::{Change, Copy, SandboxPage, SandboxQuery, Store, Swap};
 use mayfly_core::sandbox::Sandbox;
 use mayfly_core::snapshot::Snapshot;
 use mayfly_core::time::{Moment, Timestamp};
@@ -51,6 +52,7 @@ const READERS: usize = 2;
 pub struct SqliteStore {
     // Dropped in this order: the writer holds the checkpointer's signal.
     writer: Writer,
+    path: PathBuf,
     readers: Readers,
     _checkpointer: Checkpointer,
 }
@@ -80,7 +82,7 @@ impl SqliteStore {
         let broken = Broken::default();
         let (checkpointer, nudge) = Checkpointer::start(log, broken.clone())?;
         let writer = Writer::start(connection, broken, nudge)?;
-        Ok(Self { writer, readers, _checkpointer: checkpointer })
+        Ok(Self { writer, path: path.to_owned(), readers, _checkpointer: checkpointer })
     }
 }
 
@@ -114,6 +116,13 @@ fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
 
 #[async_trait]
 impl Store for SqliteStore {
+    async fn copy(&self) -> Result<Copy> {
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || copy::copy(&path))
+            .await
+            .map_err(|error| Error::internal("the copy of the database broke off", error))?
+    }
+
     async fn replace(&self, change: Change) -> Result<Swap> {
         self.writer
             .write(Durability::Kill, "write a sandbox", move |db| sandboxes::replace(db, &change))

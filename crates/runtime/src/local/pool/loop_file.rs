@@ -160,6 +160,15 @@ pub fn attach(path: &Path) -> Result<LoopDevice> {
         .with_hint("start again; if it repeats, look at `losetup --list`"))
 }
 
+/// Whether the file is behind a loop device; one that is not there is not.
+pub fn is_attached(path: &Path) -> Result<bool> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("open the pool file")(error)),
+        Ok(file) => attached(path, &file).map(|device| device.is_some()),
+    }
+}
+
 /// The loop device that has this file, recognised by device and inode number, never by name alone.
 fn attached(path: &Path, file: &File) -> Result<Option<LoopDevice>> {
     let wanted = file.metadata().map_err(failed("look at the pool file"))?;

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! layers/            immutable layers, plain folders
+//! captures/<id>/     one read-only subvolume each: a sandbox's folder as it was
 //! sandboxes/<id>/    one subvolume each, hard quota: upper work usr-upper usr-work logs
 //! ```
 
@@ -19,6 +20,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::sys::btrfs;
 
+mod capture;
 pub mod guard;
 pub mod loop_file;
 mod place;
@@ -48,6 +50,7 @@ pub enum QuotaMode {
 pub struct Pool {
     root: OwnedFd,
     sandboxes: OwnedFd,
+    captures: OwnedFd,
     layers: OwnedFd,
     mode: QuotaMode,
     counters: PathBuf,
@@ -56,7 +59,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Takes over the descriptor of the pool's root folder: turns quotas on and makes the two folders.
+    /// Takes over the descriptor of the pool's root folder: turns quotas on and makes the folders.
     ///
     /// Idempotent. [`Kind::Unavailable`] when the folder is not on btrfs or its quotas cannot be turned on.
     pub fn open(root: OwnedFd) -> Result<Self> {
@@ -69,9 +72,10 @@ impl Pool {
         let counters = PathBuf::from(format!("/sys/fs/btrfs/{id}/qgroups"));
         let mode = enable_quota(&root, &counters)?;
         let sandboxes = folder(root.as_fd(), "sandboxes")?;
+        let captures = folder(root.as_fd(), "captures")?;
         let layers = folder(root.as_fd(), "layers")?;
         let tightened = AtomicBool::new(true);
-        Ok(Self { root, sandboxes, layers, mode, counters, tightened })
+        Ok(Self { root, sandboxes, captures, layers, mode, counters, tightened })
     }
 
     /// The pool's root folder.

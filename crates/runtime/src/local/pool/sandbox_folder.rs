@@ -98,6 +98,13 @@ impl Pool {
         Ok(SandboxFolder { fd })
     }
 
+    /// Makes a sandbox's folder with nothing in it. [`Kind::Conflict`] when it is there.
+    pub fn make_empty(&self, id: SandboxId, disk_bytes: u64) -> Result<OwnedFd> {
+        let name = id.to_string();
+        subvolume::create(self.sandboxes.as_fd(), &name, disk_bytes)?;
+        subvolume::open(self.sandboxes.as_fd(), &name)
+    }
+
     /// Opens a sandbox's folder; [`Kind::NotFound`] when there is none.
     pub fn open_sandbox(&self, id: SandboxId) -> Result<SandboxFolder> {
         let fd = subvolume::open(self.sandboxes.as_fd(), &id.to_string())?;

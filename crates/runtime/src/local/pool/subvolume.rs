@@ -45,6 +45,11 @@ pub fn snapshot(
         .map_err(named("take the snapshot", name))
 }
 
+/// Takes a read-only snapshot of an open subvolume, without a limit: it cannot grow.
+pub fn capture(source: BorrowedFd<'_>, folder: BorrowedFd<'_>, name: &str) -> Result<()> {
+    btrfs::snapshot(source, folder, name, None, true).map_err(named("take the snapshot", name))
+}
+
 /// Deletes a subvolume; one that is gone is a success. Its space comes back in the background.
 pub fn delete(folder: BorrowedFd<'_>, name: &str) -> Result<()> {
     match btrfs::delete_subvolume(folder, name) {
