@@ -3,7 +3,11 @@
 //! Each subject has its file here: runs, artifacts; tasks and messages come beside them. A job is all or nothing.
 
 mod artifacts;
+#[cfg(feature = "dag")]
+mod codec;
 mod owner;
+#[cfg(feature = "dag")]
+mod runs;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +17,11 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use artifacts::{Artifact, Body, artifact_id, write_file};
+#[cfg(feature = "dag")]
+pub(crate) use codec::{Row, decode, encode};
 pub(crate) use owner::Owner;
+#[cfg(feature = "dag")]
+pub(crate) use runs::{Batch, Committed, NewRun, Reusable, RunRow, lease_ended};
 
 use crate::clock::Clock;
 use crate::error::DagError;

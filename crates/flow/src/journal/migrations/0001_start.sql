@@ -60,12 +60,12 @@ SELECT
     r.run_id AS run_id, l.node AS node_id, l.key AS invocation_key, l.attempt AS attempt,
     CASE l.kind
         WHEN 1 THEN 'running' WHEN 2 THEN 'completed' WHEN 3 THEN 'failed' WHEN 4 THEN 'skipped'
-        WHEN 5 THEN 'cancelled' WHEN 6 THEN 'waiting' WHEN 7 THEN 'paused' WHEN 8 THEN 'ready'
+        WHEN 5 THEN 'cancelled' WHEN 6 THEN 'waiting' WHEN 7 THEN 'paused' WHEN 8 THEN 'ready' WHEN 9 THEN 'running'
     END AS state,
     coalesce(lower(hex(l.input_hash)), '') AS input_hash, l.artifact AS output_artifact_id,
     CASE WHEN l.kind IN (3, 4, 7, 8) THEN json_extract(l.data, '$.error') END AS error,
     l.at AS updated_at, r.version AS version,
-    CASE WHEN l.kind = 1 THEN o.lease_expires_at END AS lease_expires_at
+    CASE WHEN l.kind IN (1, 9) THEN o.lease_expires_at END AS lease_expires_at
 FROM (
     SELECT *, max(sequence) FROM run_log WHERE kind < 20 GROUP BY run, node, key, attempt
 ) AS l
