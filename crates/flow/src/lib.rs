@@ -21,6 +21,7 @@ pub use async_trait::async_trait;
 #[doc(hidden)]
 pub use serde_json;
 
+
 pub use clock::{Clock, Millis, SystemClock};
 #[cfg(feature = "dag")]
 pub use dag::{
@@ -40,6 +41,8 @@ pub use dag::{
 pub use error::{AgentError, DagError, Permanent};
 #[cfg(feature = "sqlite")]
 pub use journal::Synchronous;
+#[cfg(feature = "dag")]
+pub use mayfly_flow_macros::action;
 #[cfg(feature = "dag")]
 pub use model::{
     config::{DagConfig, HumanTimeoutAction, OnFailure, RetryStrategy},

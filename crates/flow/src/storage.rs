@@ -169,6 +169,12 @@ impl SqliteStorage {
         Ok(count)
     }
 
+    /// Pretends that the disk holds so many pages (at least those in use). For tests of a full disk.
+    #[doc(hidden)]
+    pub async fn limit_pages_for_tests(&self, pages: u32) {
+        self.0.journal.limit_pages(pages).await;
+    }
+
     /// Makes bytes ready to be named by a row: large ones are in their file when this returns.
     pub(crate) async fn prepare_artifact(
         &self,

@@ -130,9 +130,8 @@ pub(crate) fn look_up(
 ) -> Option<Value> {
     let (scope, rest) = reference.split_once('.')?;
     let (key, path) = rest.split_once('.').unwrap_or((rest, ""));
-    let found = get(scope, key).or_else(|| {
-        (scope == INPUTS).then(|| get(&format!("global:{dag}"), key)).flatten()
-    })?;
+    let found = get(scope, key)
+        .or_else(|| (scope == INPUTS).then(|| get(&format!("global:{dag}"), key)).flatten())?;
     dig(&found, path).cloned()
 }
 
@@ -179,7 +178,8 @@ pub fn parse_input_from_name<T: DeserializeOwned>(
     let name = name.as_ref();
     let field = inputs.as_ref().iter().find(|input| input.name == name);
     let what = format!("input `{name}`");
-    let field = field.ok_or_else(|| DagError::ValidationError(format!("{what} is not declared")))?;
+    let field =
+        field.ok_or_else(|| DagError::ValidationError(format!("{what} is not declared")))?;
     typed(&what, resolve(field, "", &|scope, key| cache.get(scope, key))?)
 }
 
@@ -284,9 +284,8 @@ mod tests {
             reference: Some(reference.into()),
             ..IField::default()
         };
-        let read = |reference: &str| {
-            parse_input_from_name::<Value>(&cache, "in", [field(reference)])
-        };
+        let read =
+            |reference: &str| parse_input_from_name::<Value>(&cache, "in", [field(reference)]);
         assert_eq!(read("a.out.list.1.deep").unwrap(), json!("x"));
         for reference in ["a.out.list.7", "a.nothing", "b.out", "inputs.x"] {
             let error = read(reference).unwrap_err();

@@ -57,9 +57,11 @@ impl DagExecutor {
                 drop(reply.send(written.and(result)));
             }));
         });
-        let gone = || DagError::InvalidState(format!(
-            "run {run} takes no commands: it has just ended, or its last step could not be written; resume it"
-        ));
+        let gone = || {
+            DagError::InvalidState(format!(
+                "run {run} takes no commands: it has just ended, or its last step could not be written; resume it"
+            ))
+        };
         live.driver.send(Message::Act(act)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -84,7 +86,11 @@ impl DagExecutor {
             run_id: row.run_id,
             flow: row.flow,
             status: if stalled { RunStatus::Paused } else { row.status },
-            reason: if stalled { Some("its last step could not be written".into()) } else { row.reason },
+            reason: if stalled {
+                Some("its last step could not be written".into())
+            } else {
+                row.reason
+            },
             created_at: row.created_at,
             finished_at: row.finished_at,
         })
@@ -311,7 +317,11 @@ impl DagExecutor {
     }
 
     /// Returns when a branch does not stand any more, or its run is over.
-    pub async fn await_branch_resumed(&self, dag_or_run: &str, branch: &str) -> Result<(), DagError> {
+    pub async fn await_branch_resumed(
+        &self,
+        dag_or_run: &str,
+        branch: &str,
+    ) -> Result<(), DagError> {
         let run = self.run_of(dag_or_run);
         let Some(live) = self.live(&run) else { return Ok(()) };
         let mut progress = live.progress;
@@ -348,9 +358,6 @@ fn in_state(driver: &Driver, node: &str, state: State, what: &str) -> Result<Slo
     let found = items.iter().position(|item| item.state == state);
     found.map(|item| Slot { node: at, item }).ok_or_else(|| {
         let is = items.first().map_or("pending", |item| item.state.name());
-        DagError::InvalidState(format!(
-            "run {}: node {node} is {is}; expected {what}",
-            run.run_id
-        ))
+        DagError::InvalidState(format!("run {}: node {node} is {is}; expected {what}", run.run_id))
     })
 }

@@ -28,7 +28,10 @@ impl DagExecutor {
     /// A run, or a flow that never ran, in the language of Graphviz.
     pub async fn serialize_tree_to_dot(&self, dag_or_run: &str) -> Result<String, DagError> {
         let run = self.picture(dag_or_run).await?;
-        let mut text = format!("digraph {} {{\n  rankdir=LR;\n  node [shape=box, style=filled];\n", quoted(&run.flow));
+        let mut text = format!(
+            "digraph {} {{\n  rankdir=LR;\n  node [shape=box, style=filled];\n",
+            quoted(&run.flow)
+        );
         for node in &run.nodes {
             let (state, attempts, ms) = summary(node);
             let mut label = format!("{}\n{}", node.node.id, state.name());

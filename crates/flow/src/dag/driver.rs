@@ -40,9 +40,22 @@ pub(crate) type Waiter = oneshot::Sender<Result<DagExecutionReport, DagError>>;
 
 /// What a driver is told.
 pub(crate) enum Message {
-    Attempt { slot: Slot, attempt: u32, outcome: Outcome },
-    WaitSignal { slot: Slot, name: String, timeout: Option<Duration>, reply: oneshot::Sender<Option<Value>> },
-    Emit { slot: Slot, event: Value, reply: oneshot::Sender<()> },
+    Attempt {
+        slot: Slot,
+        attempt: u32,
+        outcome: Outcome,
+    },
+    WaitSignal {
+        slot: Slot,
+        name: String,
+        timeout: Option<Duration>,
+        reply: oneshot::Sender<Option<Value>>,
+    },
+    Emit {
+        slot: Slot,
+        event: Value,
+        reply: oneshot::Sender<()>,
+    },
     Act(Act),
     Wait(Waiter),
     /// Write the step again that could not be written.
@@ -146,6 +159,10 @@ impl Driver {
                 return self.leave(answer);
             }
             if !self.listen().await {
+                let released = self.executor.storage().journal().release(self.row, self.version);
+                if let Err(error) = released.await {
+                    tracing::warn!(run = %self.run.run_id, %error, "the run could not be given up");
+                }
                 let reason = format!("run {}: the executor was stopped", self.run.run_id);
                 return self.leave(Err(DagError::InvalidState(reason)));
             }
@@ -222,11 +239,11 @@ impl Driver {
             }
             Message::Emit { slot, event, reply } => {
                 self.run.emit(now, slot, event);
-                self.after.push(Box::new(move |_| drop(reply.send(()))));
+                self.after.push(Box::new(move |_| _ = reply.send(())));
             }
             Message::Act(act) => act(self, now),
             Message::Wait(waiter) => self.waiters.push(waiter),
-            Message::Resume(reply) => drop(reply.send(())),
+            Message::Resume(reply) => _ = reply.send(()),
             Message::Quit => {}
         }
     }
@@ -347,7 +364,7 @@ impl Driver {
             match message {
                 Message::Resume(reply) => {
                     self.stalled.store(false, Ordering::SeqCst);
-                    drop(reply.send(()));
+                    _ = reply.send(());
                     return true;
                 }
                 Message::Quit => return false,

@@ -377,7 +377,8 @@ impl DagExecutor {
         cancel: oneshot::Receiver<()>,
     ) -> Result<DagExecutionReport, DagError> {
         let (scopes, options) = (cache.scopes(), StartOptions::default());
-        let (run, mut answer) = self.launch(definition, scopes, Some(cache.clone()), options).await?;
+        let (run, mut answer) =
+            self.launch(definition, scopes, Some(cache.clone()), options).await?;
         let cancelled = async {
             if cancel.await.is_err() {
                 std::future::pending::<()>().await;
@@ -584,7 +585,9 @@ impl DagExecutor {
         }
         // A sub-flow's own attempts need places; it must not hold one while it waits for them.
         if node.flow.is_none() {
-            needed.extend(self.inner.all_places.read().unwrap_or_else(PoisonError::into_inner).clone());
+            needed.extend(
+                self.inner.all_places.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            );
         }
         needed
     }

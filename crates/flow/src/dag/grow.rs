@@ -92,7 +92,11 @@ impl DagExecutor {
     }
 
     /// The fixed inputs of a node.
-    pub async fn get_node_inputs_json(&self, dag_or_run: &str, id: &str) -> Result<Value, DagError> {
+    pub async fn get_node_inputs_json(
+        &self,
+        dag_or_run: &str,
+        id: &str,
+    ) -> Result<Value, DagError> {
         let id = id.to_owned();
         self.act(dag_or_run, move |driver, _| {
             let run = &driver.run;

@@ -95,7 +95,10 @@ mod tests {
         assert_eq!(ids, ["llm_tool_search_0", "llm_tool_search_1", "llm_continuation", "llm_next"]);
         assert_eq!(plan.nodes[2].node.dependencies, ids[..2]);
         assert_eq!((plan.nodes[0].node.timeout, plan.nodes[0].node.try_count), (Some(30), Some(2)));
-        assert_eq!((plan.nodes[3].node.timeout, plan.nodes[3].node.try_count), (Some(120), Some(1)));
+        assert_eq!(
+            (plan.nodes[3].node.timeout, plan.nodes[3].node.try_count),
+            (Some(120), Some(1))
+        );
         for nothing in [json!({}), json!({ "tool_calls": [] }), json!({ "tool_calls": [{}] })] {
             assert!(plan_from_llm_output("run", "llm", &nothing).is_none());
         }

@@ -99,6 +99,9 @@ impl DagExecutor {
         if !self.storage().journal().claim(&row, self.storage().owner().name()).await? {
             return Ok(false);
         }
+        if let Some(name) = row.owner.clone().filter(|name| self.storage().owner().is_dead(name)) {
+            self.storage().journal().forget_owner(name).await?;
+        }
         let (key, version) = (row.row, row.version + 1);
         let (mut run, values) = self.rebuild(row).await?;
         let now = self.storage().clock().now();
@@ -184,7 +187,9 @@ pub(super) fn gather(run: &RunState, scopes: &mut Scopes, at: usize) {
     let items: Vec<Map<String, Value>> = state
         .items
         .iter()
-        .map(|item| scopes.get(&element_scope(&state.node.id, &item.key)).cloned().unwrap_or_default())
+        .map(|item| {
+            scopes.get(&element_scope(&state.node.id, &item.key)).cloned().unwrap_or_default()
+        })
         .collect();
     let writes: Vec<Write> = lists(&state.node, items);
     cache::apply(scopes, &writes);

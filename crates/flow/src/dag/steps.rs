@@ -118,7 +118,8 @@ impl Driver {
         last: bool,
     ) -> Job {
         let failure = (!node.failure.is_empty()).then(|| self.executor.find_action(&node.failure));
-        let limit = node.timeout.or(self.run.config.timeout_seconds).filter(|_| node.timeout.is_some());
+        let limit =
+            node.timeout.or(self.run.config.timeout_seconds).filter(|_| node.timeout.is_some());
         let ctx = NodeCtx {
             dag_name: self.run.flow.to_string(),
             run_id: self.run.run_id.to_string(),
@@ -153,7 +154,9 @@ impl Driver {
         if let Some(reference) = &node.for_each {
             let all = self.look_up(reference).unwrap_or_default();
             let item = cache::dig(&all, key).cloned().ok_or_else(|| {
-                DagError::ValidationError(format!("for_each: `{reference}` has no `{key}` any more"))
+                DagError::ValidationError(format!(
+                    "for_each: `{reference}` has no `{key}` any more"
+                ))
             })?;
             inputs.insert("item".to_owned(), item);
             inputs.insert("key".to_owned(), Value::String(key.clone()));
@@ -175,10 +178,12 @@ impl Driver {
         let Ok(Some(found)) = storage.journal().reusable(hash).await else { return false };
         let outputs = match &found.artifact {
             None => Map::new(),
-            Some(id) => match storage.get_artifact(id).await.map(|bytes| serde_json::from_slice(&bytes)) {
-                Ok(Ok(Value::Object(outputs))) => outputs,
-                _ => return false,
-            },
+            Some(id) => {
+                match storage.get_artifact(id).await.map(|bytes| serde_json::from_slice(&bytes)) {
+                    Ok(Ok(Value::Object(outputs))) => outputs,
+                    _ => return false,
+                }
+            }
         };
         let writes: Vec<Write> = match found.writes.as_deref().map(serde_json::from_str) {
             None => Vec::new(),
@@ -252,10 +257,15 @@ impl Driver {
 
     fn stage(&mut self, writes: impl IntoIterator<Item = Write>) {
         for write in writes {
-            if write.append && self.staged.get(&write.scope).is_none_or(|known| !known.contains_key(&write.key)) {
+            if write.append
+                && self.staged.get(&write.scope).is_none_or(|known| !known.contains_key(&write.key))
+            {
                 // An append adds to what is written already.
                 if let Some(value) = self.values.get(&write.scope, &write.key) {
-                    self.staged.entry(write.scope.clone()).or_default().insert(write.key.clone(), value);
+                    self.staged
+                        .entry(write.scope.clone())
+                        .or_default()
+                        .insert(write.key.clone(), value);
                 }
             }
             cache::apply(&mut self.staged, std::slice::from_ref(&write));
@@ -269,12 +279,14 @@ impl Driver {
             return;
         }
         let node = Arc::clone(&self.run.nodes[at].node);
-        let keys: Vec<String> = self.run.nodes[at].items.iter().map(|item| item.key.clone()).collect();
+        let keys: Vec<String> =
+            self.run.nodes[at].items.iter().map(|item| item.key.clone()).collect();
         let items: Vec<Map<String, Value>> = keys
             .iter()
             .map(|key| {
                 let scope = element_scope(&node.id, key);
-                let mut outputs = self.values.read(|all| all.get(&scope).cloned()).unwrap_or_default();
+                let mut outputs =
+                    self.values.read(|all| all.get(&scope).cloned()).unwrap_or_default();
                 outputs.extend(self.staged.get(&scope).cloned().unwrap_or_default());
                 outputs
             })

@@ -307,7 +307,10 @@ nodes:
         assert_eq!((loaded.graph.nodes.len(), loaded.warnings.len()), (2, 0));
         assert_eq!(loaded.graph.nodes[1].dependencies, ["fetch"]);
         assert!(loaded.graph.nodes[0].onfailure && loaded.graph.config.is_none());
-        assert_eq!(parse("name: a\nnodes: [{id: b, action: c}]\nconfig: {}").unwrap().graph.config, Some(DagConfig::default()));
+        assert_eq!(
+            parse("name: a\nnodes: [{id: b, action: c}]\nconfig: {}").unwrap().graph.config,
+            Some(DagConfig::default())
+        );
     }
 
     #[test]

@@ -110,4 +110,15 @@ impl Journal {
         let work = |db: &Connection| Ok(db.execute_batch("VACUUM")?);
         Ok(self.database.outside("vacuum the file", work).await?)
     }
+
+    /// The most pages that the file may have.
+    pub(crate) async fn limit_pages(&self, pages: u32) {
+        let _hold = self.clock.hold();
+        let work = move |db: &Connection| {
+            Ok(db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
+        };
+        if let Err(error) = self.database.outside("limit the file", work).await {
+            tracing::warn!(%error, "the file keeps its former limit");
+        }
+    }
 }

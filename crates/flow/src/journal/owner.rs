@@ -6,8 +6,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use mayfly_store::sqlite::Fault;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::params;
 
 use super::{Journal, Synchronous};
 use crate::clock::Millis;
@@ -95,13 +94,6 @@ impl Journal {
         })
         .await
     }
-}
-
-/// When an owner's lease ends; nothing when it has none.
-pub(super) fn lease_end(db: &Connection, owner: &str) -> Result<Option<Millis>, Fault> {
-    let mut statement =
-        db.prepare_cached("SELECT lease_expires_at FROM owners WHERE owner = ?1")?;
-    Ok(statement.query_row([owner], |row| row.get(0)).optional()?)
 }
 
 #[cfg(test)]

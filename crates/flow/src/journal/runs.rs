@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 use sha2::{Digest as _, Sha256};
 
 use super::codec::Row;
-use super::{Artifact, Journal, Synchronous, artifacts, owner};
+use super::{Artifact, Journal, Synchronous, artifacts};
 use crate::clock::Millis;
 use crate::error::DagError;
 use crate::model::status::RunStatus;
@@ -100,6 +100,16 @@ impl Journal {
                 )?
                 .execute(params![owner, row, version])?;
             Ok(changed == 1)
+        })
+        .await
+    }
+
+    /// Gives a run up, so that another process need not wait for a lease.
+    pub(crate) async fn release(&self, row: i64, version: i64) -> Result<(), DagError> {
+        self.write(Synchronous::Normal, "give a run up", move |db| {
+            db.prepare_cached("UPDATE flow_runs SET owner = NULL WHERE id = ?1 AND version = ?2")?
+                .execute([row, version])?;
+            Ok(())
         })
         .await
     }
@@ -286,11 +296,7 @@ fn update(db: &Connection, batch: &Batch) -> Result<bool, Fault> {
     Ok(changed == 1)
 }
 
-fn create(
-    db: &Connection,
-    batch: &Batch,
-    new: &NewRun,
-) -> Result<Result<i64, String>, Fault> {
+fn create(db: &Connection, batch: &Batch, new: &NewRun) -> Result<Result<i64, String>, Fault> {
     let existing = db
         .prepare_cached("SELECT run_id FROM flow_runs WHERE run_id = ?1 OR idempotency_key = ?2")?
         .query_row(params![&*batch.run_id, new.idempotency_key], |row| row.get(0))
@@ -300,13 +306,13 @@ fn create(
     }
     let hash: [u8; 32] = Sha256::digest(new.definition.as_bytes()).into();
     let find = "SELECT id FROM flow_definitions WHERE hash = ?1";
-    let known = db.prepare_cached(find)?.query_row([hash.as_slice()], |row| row.get(0)).optional()?;
+    let known =
+        db.prepare_cached(find)?.query_row([hash.as_slice()], |row| row.get(0)).optional()?;
     let definition: i64 = match known {
         Some(id) => id,
-        None => {
-            db.prepare_cached("INSERT INTO flow_definitions (hash, name, body) VALUES (?1, ?2, ?3)")?
-                .insert(params![hash, &*new.flow, &*new.definition])?
-        }
+        None => db
+            .prepare_cached("INSERT INTO flow_definitions (hash, name, body) VALUES (?1, ?2, ?3)")?
+            .insert(params![hash, &*new.flow, &*new.definition])?,
     };
     let row = db
         .prepare_cached(
@@ -337,11 +343,4 @@ fn create(
 /// Whether an owner's lease has ended, by the table.
 pub(crate) fn lease_ended(row: &RunRow, now: Millis) -> bool {
     row.lease.is_none_or(|end| end <= now)
-}
-
-impl Journal {
-    /// When an owner's lease ends.
-    pub(crate) async fn lease_end(&self, owner: String) -> Result<Option<Millis>, DagError> {
-        self.read("read a lease", move |db| owner::lease_end(db, &owner)).await
-    }
 }

@@ -83,7 +83,8 @@ impl RunState {
                 self.signals.entry(name.clone()).or_default().push_back(payload.clone());
             }
             Entry::Delivered { slot, name } => {
-                if let Some(payload) = self.signals.get_mut(name).and_then(|queue| queue.pop_front())
+                if let Some(payload) =
+                    self.signals.get_mut(name).and_then(|queue| queue.pop_front())
                 {
                     self.item_mut(*slot).delivered.push((name.clone(), payload));
                 }
@@ -221,8 +222,7 @@ impl RunState {
     fn apply_expanded(&mut self, node: usize, keys: &[String]) {
         let state = &mut self.nodes[node];
         state.expanded = true;
-        state.items =
-            keys.iter().map(|key| Item { key: key.clone(), ..Item::default() }).collect();
+        state.items = keys.iter().map(|key| Item { key: key.clone(), ..Item::default() }).collect();
         state.open = keys.len();
         if keys.is_empty() {
             self.settled(node);

@@ -186,9 +186,9 @@ pub(crate) fn levels(nodes: &[&Node]) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     // Every round places at least one node of a graph without circles.
     while !left.is_empty() {
-        let (now, later): (Vec<&Node>, Vec<&Node>) = left.into_iter().partition(|node| {
-            node.dependencies.iter().all(|id| level.contains_key(id.as_str()))
-        });
+        let (now, later): (Vec<&Node>, Vec<&Node>) = left
+            .into_iter()
+            .partition(|node| node.dependencies.iter().all(|id| level.contains_key(id.as_str())));
         if now.is_empty() {
             break;
         }
@@ -215,11 +215,8 @@ mod tests {
     }
 
     fn refers(id: &str, dependencies: &[&str], reference: &str) -> Node {
-        let input = IField {
-            name: "x".into(),
-            reference: Some(reference.into()),
-            ..IField::default()
-        };
+        let input =
+            IField { name: "x".into(), reference: Some(reference.into()), ..IField::default() };
         Node { inputs: vec![input], ..node(id, dependencies) }
     }
 
@@ -229,7 +226,8 @@ mod tests {
             texts(vec![node("a", &["b"]), node("b", &["a"])]),
             ["dependencies go round in a circle: a -> b -> a"]
         );
-        let long = vec![node("x", &[]), node("a", &["x", "c"]), node("b", &["a"]), node("c", &["b"])];
+        let long =
+            vec![node("x", &[]), node("a", &["x", "c"]), node("b", &["a"]), node("c", &["b"])];
         assert_eq!(texts(long), ["dependencies go round in a circle: a -> b -> c -> a"]);
     }
 

@@ -83,9 +83,8 @@ impl RunState {
 
     /// Invocations in flight.
     pub(crate) fn running(&self) -> Vec<Slot> {
-        let of = |node: usize| {
-            (0..self.nodes[node].items.len()).map(move |item| Slot { node, item })
-        };
+        let of =
+            |node: usize| (0..self.nodes[node].items.len()).map(move |item| Slot { node, item });
         let busy = (0..self.nodes.len()).filter(|node| self.nodes[*node].running > 0);
         busy.flat_map(of).filter(|slot| self.item(*slot).state == State::Running).collect()
     }
@@ -142,15 +141,13 @@ impl RunState {
 
     /// An invocation goes on: its attempt in memory, or a new one.
     pub(crate) fn wake(&mut self, now: i64, slot: Slot, alive: bool) {
-        let entry =
-            if alive { Entry::Woken { slot } } else { Entry::Again { slot, fresh: false } };
+        let entry = if alive { Entry::Woken { slot } } else { Entry::Again { slot, fresh: false } };
         self.record(now, entry);
     }
 
     /// The node and everything after it, or everything with the label.
     pub(crate) fn members(&self, branch: &str) -> HashSet<usize> {
-        let labelled =
-            |at: &usize| self.nodes[*at].node.branch.as_deref() == Some(branch);
+        let labelled = |at: &usize| self.nodes[*at].node.branch.as_deref() == Some(branch);
         let mut members: HashSet<usize> = (0..self.nodes.len()).filter(labelled).collect();
         if let Some(at) = self.index.get(branch) {
             let mut left = VecDeque::from([*at]);
@@ -202,11 +199,7 @@ impl RunState {
     }
 
     /// Cancels a branch; answers whose attempts are to be aborted. Joins below are skipped.
-    pub(crate) fn cancel_branch(
-        &mut self,
-        now: i64,
-        branch: &str,
-    ) -> Result<Vec<Slot>, DagError> {
+    pub(crate) fn cancel_branch(&mut self, now: i64, branch: &str) -> Result<Vec<Slot>, DagError> {
         let members = self.members(branch);
         if members.is_empty() {
             return Err(DagError::NodeNotFound(format!(
@@ -258,9 +251,8 @@ impl RunState {
         }
         let ids: HashSet<&str> = fresh.iter().map(|node| node.id.as_str()).collect();
         for node in &fresh {
-            let known = |id: &&String| {
-                self.index.contains_key(id.as_str()) || ids.contains(id.as_str())
-            };
+            let known =
+                |id: &&String| self.index.contains_key(id.as_str()) || ids.contains(id.as_str());
             if let Some(id) = node.dependencies.iter().find(|id| !known(id)) {
                 return Err(DagError::DependencyNotFound(format!(
                     "run {}: node {} depends on `{id}`, which is no node",

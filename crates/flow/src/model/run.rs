@@ -401,8 +401,7 @@ impl RunState {
         }
         if self.open_nodes == 0 {
             let failure = self.first_failure();
-            let status =
-                if failure.is_some() { RunStatus::Failed } else { RunStatus::Completed };
+            let status = if failure.is_some() { RunStatus::Failed } else { RunStatus::Completed };
             return self.record(now, end(status, failure));
         }
         if let Some(reason) = self.pausing.clone() {
@@ -410,11 +409,14 @@ impl RunState {
         }
         let idle = self.ready.is_empty() && self.timers.is_empty() && self.waiting == 0;
         if idle && self.standing.is_empty() {
-            let doubt = self.nodes.iter().find(|state| {
-                state.items.iter().any(|item| item.state == State::Paused)
-            });
+            let doubt = self
+                .nodes
+                .iter()
+                .find(|state| state.items.iter().any(|item| item.state == State::Paused));
             let reason = match doubt {
-                Some(state) => format!("node {} must be resolved: its attempt was cut short", state.node.id),
+                Some(state) => {
+                    format!("node {} must be resolved: its attempt was cut short", state.node.id)
+                }
                 None => "nothing can begin".to_owned(),
             };
             self.record(now, end(RunStatus::Paused, Some(reason)));
@@ -427,11 +429,15 @@ impl RunState {
             for item in &state.items {
                 let error = item.errors.last().map_or("", String::as_str);
                 match item.state {
-                    State::Failed => return Some(format!("node {} failed: {error}", state.node.id)),
+                    State::Failed => {
+                        return Some(format!("node {} failed: {error}", state.node.id));
+                    }
                     State::Skipped if !item.by_condition => {
                         return Some(format!("node {} was skipped", state.node.id));
                     }
-                    State::Cancelled => return Some(format!("node {} was cancelled", state.node.id)),
+                    State::Cancelled => {
+                        return Some(format!("node {} was cancelled", state.node.id));
+                    }
                     _ => {}
                 }
             }

@@ -127,9 +127,7 @@ impl Reader<'_> {
     fn comparison(&mut self, depth: usize) -> Result<Condition, String> {
         let left = self.term(depth)?;
         match COMPARISONS.into_iter().find(|sign| self.take(sign)) {
-            Some(sign) => {
-                Ok(Condition::Compare(sign, Box::new(left), Box::new(self.term(depth)?)))
-            }
+            Some(sign) => Ok(Condition::Compare(sign, Box::new(left), Box::new(self.term(depth)?))),
             None => Ok(left),
         }
     }
