@@ -21,6 +21,12 @@ const RULES: &[Rule] = &[
     Rule { name: "mayfly-files", imports: &[], tests: &[] },
     Rule { name: "mayfly-net", imports: &[], tests: &[] },
     Rule { name: "mayfly-store", imports: &["mayfly-core"], tests: &["mayfly-testkit"] },
+    Rule { name: "mayfly-flow-macros", imports: &[], tests: &[] },
+    Rule {
+        name: "mayfly-flow",
+        imports: &["mayfly-core", "mayfly-store", "mayfly-flow-macros"],
+        tests: &["mayfly-testkit"],
+    },
     Rule {
         name: "mayfly-runtime",
         imports: &["mayfly-core", "mayfly-init", "mayfly-files", "mayfly-net"],
@@ -52,6 +58,11 @@ const NOT_IN: &[(&str, &[&str], &str)] = &[
         "mayfly-store",
         &["axum", "hyper", "clap", "rustix"],
         "a store knows neither HTTP nor the command line",
+    ),
+    (
+        "mayfly-flow",
+        &["axum", "hyper", "clap", "rustix"],
+        "a library for any program knows neither HTTP nor the command line",
     ),
     (
         "mayfly-runtime",

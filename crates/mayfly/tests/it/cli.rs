@@ -346,8 +346,9 @@ fn a_backup_of_a_busy_server_restores_what_was_acknowledged() {
     let house = House::new();
     for name in ["runs", "stopped"] {
         house.ok(&["sandbox", "create", "--name", name]);
-        let write =
-            format!("echo of {name} > /root/note; ln -s note /root/link; rm -r /usr/share/doc; sync");
+        let write = format!(
+            "echo of {name} > /root/note; ln -s note /root/link; rm -r /usr/share/doc; sync"
+        );
         house.ok(&["sandbox", "exec", name, "--", "sh", "-c", &write]);
     }
     house.ok(&["sandbox", "stop", "stopped"]);

@@ -7,6 +7,7 @@ use mayfly_core::ports::store::Copy;
 use mayfly_core::{Error, Kind, Result};
 use rusqlite::OpenFlags;
 
+use super::database::connect;
 use super::fault::explain;
 
 /// Copies the database beside it and opens the copy, which has no name by then: it goes when it is closed, and with
@@ -23,7 +24,7 @@ pub(super) fn copy(database: &Path) -> Result<Copy> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let made = super::connect(database, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|connection| {
+    let made = connect(database, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|connection| {
         connection.execute("VACUUM INTO ?1", [target.to_string_lossy()]).map(drop)
     });
     let opened = made

@@ -5,7 +5,7 @@ use rusqlite::{ErrorCode, ffi};
 
 /// A failed piece of work: the database's failure, or our own refusal.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub enum Fault {
     /// `SQLite` failed.
     Sqlite(rusqlite::Error),
     /// The work itself said no; nothing of it is kept.
@@ -50,7 +50,7 @@ impl Fault {
     }
 
     /// Whether it is a violated uniqueness rule.
-    pub(super) fn is_duplicate(error: &rusqlite::Error) -> bool {
+    pub fn is_duplicate(error: &rusqlite::Error) -> bool {
         matches!(error, rusqlite::Error::SqliteFailure(failure, _)
             if failure.code == ErrorCode::ConstraintViolation)
     }

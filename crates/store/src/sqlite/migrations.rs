@@ -1,34 +1,46 @@
 //! Forward-only numbered migrations; `user_version` holds the number of the last one that ran.
 
 use mayfly_core::{Error, Kind, Result};
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::fault;
 
-/// Marks a file as a database of this program ("mfly").
-const APPLICATION_ID: i32 = 0x6d66_6c79;
+/// What kind of database a file is and how it came to its newest version.
+#[derive(Clone, Copy, Debug)]
+pub struct Schema {
+    /// Marks a file as a database of one program; stands in its header.
+    pub application_id: i32,
+    /// Migration n stands at index n - 1. A released one never changes.
+    pub migrations: &'static [&'static str],
+    /// What to do about a file of another program.
+    pub hint: &'static str,
+}
 
-/// Migration n stands at index n - 1. A released one never changes.
-const MIGRATIONS: [&str; 5] = [
-    include_str!("migrations/0001_start.sql"),
-    include_str!("migrations/0002_network.sql"),
-    include_str!("migrations/0003_ways_in.sql"),
-    include_str!("migrations/0004_tenants.sql"),
-    include_str!("migrations/0005_later_env.sql"),
-];
+/// The platform's own tables.
+pub(super) const PLATFORM: Schema = Schema {
+    application_id: 0x6d66_6c79,
+    migrations: &[
+        include_str!("migrations/0001_start.sql"),
+        include_str!("migrations/0002_network.sql"),
+        include_str!("migrations/0003_ways_in.sql"),
+        include_str!("migrations/0004_tenants.sql"),
+        include_str!("migrations/0005_later_env.sql"),
+    ],
+    hint: "point storage.data_dir at a folder of its own",
+};
 
 /// Brings the database to the newest version, all in one transaction.
 ///
 /// A database of a newer program is [`Kind::Unsupported`], one of another program [`Kind::Invalid`]; both stay as they are.
-pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
+pub(super) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<()> {
     let failed = |error| fault::explain("bring the database to its newest version", error);
     let (version, application, tables) = identity(connection).map_err(failed)?;
-    let ours = application == APPLICATION_ID || (application == 0 && tables == 0);
+    let ours = application == schema.application_id || (application == 0 && tables == 0);
     if !ours {
         return Err(Error::new(Kind::Invalid, "the database file belongs to another program")
-            .with_hint("point storage.data_dir at a folder of its own"));
+            .with_hint(schema.hint));
     }
-    let newest = MIGRATIONS.len();
+    let newest = schema.migrations.len();
     let current = usize::try_from(version).unwrap_or(usize::MAX);
     if current > newest {
         return Err(Error::new(
@@ -44,11 +56,17 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
     if current == newest {
         return Ok(());
     }
-    let transaction = connection.transaction().map_err(failed)?;
-    for migration in MIGRATIONS.iter().skip(current) {
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    // Another process may have been faster.
+    let current = transaction
+        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+        .map_err(failed)?;
+    let current = usize::try_from(current).unwrap_or(usize::MAX);
+    for migration in schema.migrations.iter().skip(current) {
         transaction.execute_batch(migration).map_err(failed)?;
     }
-    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+    transaction.pragma_update(None, "application_id", schema.application_id).map_err(failed)?;
     transaction
         .pragma_update(None, "user_version", i32::try_from(newest).unwrap_or(i32::MAX))
         .map_err(failed)?;
@@ -71,22 +89,22 @@ mod tests {
     #[test]
     fn a_fresh_database_gets_the_newest_version_and_a_second_run_changes_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection).unwrap();
+        migrate(&mut connection, &PLATFORM).unwrap();
         let first = identity(&connection).unwrap();
-        assert_eq!(usize::try_from(first.0).unwrap(), MIGRATIONS.len());
-        assert_eq!(first.1, APPLICATION_ID);
-        migrate(&mut connection).unwrap();
+        assert_eq!(usize::try_from(first.0).unwrap(), PLATFORM.migrations.len());
+        assert_eq!(first.1, PLATFORM.application_id);
+        migrate(&mut connection, &PLATFORM).unwrap();
         assert_eq!(identity(&connection).unwrap(), first);
     }
 
     #[test]
     fn a_newer_database_is_refused_with_both_versions_and_a_remedy() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection).unwrap();
+        migrate(&mut connection, &PLATFORM).unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
-        let error = migrate(&mut connection).unwrap_err();
+        let error = migrate(&mut connection, &PLATFORM).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
-        let newest = format!("up to {}", MIGRATIONS.len());
+        let newest = format!("up to {}", PLATFORM.migrations.len());
         assert!(error.message().contains("version 99") && error.message().contains(&newest));
         assert!(error.hint().is_some_and(|hint| hint.contains("newer")));
     }
@@ -95,6 +113,6 @@ mod tests {
     fn a_database_of_another_program_is_refused() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
-        assert_eq!(migrate(&mut connection).unwrap_err().kind(), Kind::Invalid);
+        assert_eq!(migrate(&mut connection, &PLATFORM).unwrap_err().kind(), Kind::Invalid);
     }
 }

@@ -32,7 +32,7 @@ fn store() -> (tempfile::TempDir, SqliteStore) {
 /// Runs a pragma on the writer's connection; outside of a transaction none of these take effect later.
 async fn pragma(store: &SqliteStore, name: &'static str, value: i64) {
     store
-        .writer
+        .database
         .write(Durability::Kill, "set a pragma", move |db| {
             // Some of these answer with their new value.
             db.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(
@@ -85,7 +85,7 @@ fn each_failure_of_the_disk_has_its_kind_and_remedy() {
 #[tokio::test]
 async fn a_job_that_fails_is_undone_alone() {
     let (_folder, store) = store();
-    let refused = store.writer.write(Durability::Kill, "fail", |db| {
+    let refused = store.database.write(Durability::Kill, "fail", |db| {
         settings::set(db, "half", "done")?;
         Err::<(), _>(Fault::from(Error::conflict("no")))
     });
@@ -103,7 +103,7 @@ async fn a_job_that_fails_is_undone_alone() {
 async fn after_a_failed_sync_nothing_is_written_again_and_reading_goes_on() {
     let (_folder, store) = store();
     store.set_setting("a", "kept").await.unwrap();
-    let failing = store.writer.write(Durability::PowerLoss, "write", |db| {
+    let failing = store.database.write(Durability::PowerLoss, "write", |db| {
         settings::set(db, "a", "lost")?;
         let failure = ffi::Error::new(ffi::SQLITE_IOERR_FSYNC);
         Err::<(), _>(Fault::from(rusqlite::Error::SqliteFailure(failure, None)))
@@ -121,7 +121,7 @@ async fn after_a_failed_sync_nothing_is_written_again_and_reading_goes_on() {
 async fn a_batch_takes_the_strictest_mode_of_its_members() {
     let (_folder, store) = store();
     let mode = |durability| {
-        store.writer.write(durability, "read the mode", |db| {
+        store.database.write(durability, "read the mode", |db| {
             Ok(db.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
         })
     };
@@ -152,7 +152,7 @@ async fn the_usual_list_reads_its_rows_in_order_and_sorts_none() {
         filter.text(),
         crate::sql::order(&query)
     );
-    let plan = store.readers.read("explain", move |db| {
+    let plan = store.database.read("explain", move |db| {
         let mut statement = db.prepare(&text)?;
         let steps = statement
             .query_map(rusqlite::params_from_iter(&filter.values), |row| row.get::<_, String>(3))?;

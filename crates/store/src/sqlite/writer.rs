@@ -1,10 +1,11 @@
 //! The one writer: a thread that commits whatever is queued as one transaction.
 //!
 //! ```text
-//! queued jobs -> synchronous mode -> BEGIN IMMEDIATE -> each job in a savepoint -> COMMIT -> answers
+//! queued jobs -> synchronous mode -> BEGIN IMMEDIATE -> the jobs -> COMMIT -> answers
 //! ```
-//! A job that fails is undone alone. A commit that fails answers all of its jobs with the reason and
-//! leaves the old state. A failed write-back ends writing for good: see [`Fault::is_failed_sync`].
+//! A job that fails is undone alone: the transaction is rolled back and its jobs run once more, each in a
+//! savepoint of its own, which the usual transaction without failures is spared. A commit that fails answers
+//! all of its jobs with the reason and leaves the old state. A failed write-back ends writing for good: see [`Fault::is_failed_sync`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,11 +21,11 @@ use super::fault::{self, Fault};
 /// Jobs waiting at most; then callers wait for room.
 const QUEUE: usize = 1024;
 /// Jobs in one transaction at most, so that the first one's answer does not wait for ever.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 
 /// What must not be lost once it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Durability {
+pub enum Durability {
     /// Survives a kill of the server, at any point.
     Kill,
     /// Survives power loss too.
@@ -57,7 +58,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread on its own connection.
-    pub(super) fn start(connection: Connection, broken: Broken, nudge: Nudge) -> Result<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        broken: Broken,
+        nudge: Option<Nudge>,
+    ) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -66,7 +71,8 @@ impl Writer {
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
-    /// Runs the work inside the next transaction; answers after its commit.
+    /// Runs the work inside the next transaction; answers after its commit. The work runs a second time when
+    /// another one of its transaction failed.
     pub(super) async fn write<T, F>(
         &self,
         durability: Durability,
@@ -75,12 +81,38 @@ impl Writer {
     ) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        F: FnMut(&Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        self.send(durability, false, operation, work).await
+    }
+
+    /// Runs the work between two transactions, outside of any.
+    pub(super) async fn outside<T, F>(&self, operation: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        self.send(Durability::PowerLoss, true, operation, work).await
+    }
+
+    async fn send<T, F>(
+        &self,
+        durability: Durability,
+        outside: bool,
+        operation: &'static str,
+        work: F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, Fault> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let work = Pending { operation, work: Some(work), result: None, reply };
+        let work = Pending { operation, work, result: None, reply };
         let queue = self.queue.as_ref().ok_or_else(fault::closed)?;
-        queue.send(Job { durability, work: Box::new(work) }).await.map_err(|_| fault::closed())?;
+        queue
+            .send(Job { durability, outside, work: Box::new(work) })
+            .await
+            .map_err(|_| fault::closed())?;
         answer.await.map_err(|_| fault::closed())?
     }
 }
@@ -99,6 +131,7 @@ impl Drop for Writer {
 
 struct Job {
     durability: Durability,
+    outside: bool,
     work: Box<dyn Work>,
 }
 
@@ -113,7 +146,7 @@ trait Work: Send {
 
 struct Pending<T, F> {
     operation: &'static str,
-    work: Option<F>,
+    work: F,
     result: Option<Result<T, Fault>>,
     reply: oneshot::Sender<Result<T>>,
 }
@@ -121,11 +154,10 @@ struct Pending<T, F> {
 impl<T, F> Work for Pending<T, F>
 where
     T: Send,
-    F: FnOnce(&Connection) -> Result<T, Fault> + Send,
+    F: FnMut(&Connection) -> Result<T, Fault> + Send,
 {
     fn run(&mut self, connection: &Connection) -> Option<&Fault> {
-        let work = self.work.take()?;
-        self.result.insert(work(connection)).as_ref().err()
+        self.result.insert((self.work)(connection)).as_ref().err()
     }
 
     fn answer(self: Box<Self>, commit: Result<(), &dyn Fn(&str) -> Error>) {
@@ -144,7 +176,7 @@ where
 struct Batches {
     connection: Connection,
     broken: Broken,
-    nudge: Nudge,
+    nudge: Option<Nudge>,
     mode: Option<Durability>,
 }
 
@@ -152,6 +184,14 @@ impl Batches {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(BATCH);
         while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
+            for mut job in batch.extract_if(.., |job| job.outside) {
+                // Its failure is its answer.
+                let _ = job.work.run(&self.connection);
+                job.work.answer(Ok(()));
+            }
+            if batch.is_empty() {
+                continue;
+            }
             let outcome = if self.broken.is_set() { Err(None) } else { self.commit(&mut batch) };
             let reason = |operation: &str| match &outcome {
                 Err(Some(code)) => {
@@ -166,7 +206,9 @@ impl Batches {
                     Err(_) => Err(&reason),
                 });
             }
-            self.nudge.committed(done);
+            if let Some(nudge) = &mut self.nudge {
+                nudge.committed(done);
+            }
         }
     }
 
@@ -198,20 +240,41 @@ impl Batches {
             self.mode = Some(durability);
         }
         self.execute("BEGIN IMMEDIATE")?;
-        for job in batch {
-            self.step(job)?;
+        if !self.all_pass(batch)? {
+            self.execute("ROLLBACK")?;
+            self.execute("BEGIN IMMEDIATE")?;
+            for job in batch {
+                self.step(job)?;
+            }
         }
         self.execute("COMMIT")
+    }
+
+    /// Runs the jobs up to the first that fails; `Err` when the whole transaction is lost.
+    fn all_pass(&self, batch: &mut [Job]) -> Result<bool, Fault> {
+        for job in batch {
+            if let Some(fault) = job.work.run(&self.connection) {
+                self.survives(fault)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// `Err` when nothing of the transaction is left, as when the disk is full: `SQLite` may have rolled
+    /// everything back by itself.
+    fn survives(&self, fault: &Fault) -> Result<(), Fault> {
+        if fault.is_failed_sync() || self.connection.is_autocommit() {
+            return Err(Fault::from(rusqlite::Error::SqliteFailure(fault.code(), None)));
+        }
+        Ok(())
     }
 
     /// Runs one job and undoes it when it fails; `Err` when the whole transaction is lost.
     fn step(&self, job: &mut Job) -> Result<(), Fault> {
         self.execute("SAVEPOINT job")?;
         if let Some(fault) = job.work.run(&self.connection) {
-            // SQLite may have rolled everything back by itself, as it does when the disk is full.
-            if fault.is_failed_sync() || self.connection.is_autocommit() {
-                return Err(Fault::from(rusqlite::Error::SqliteFailure(fault.code(), None)));
-            }
+            self.survives(fault)?;
             self.execute("ROLLBACK TO job")?;
         }
         self.execute("RELEASE job")

@@ -1,0 +1,98 @@
+//! `#[action]`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Error, FnArg, ItemFn, Result, parse2};
+
+use crate::arguments::{schema, text, texts};
+
+pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let keys = ["name", "description", "input_schema", "output_schema", "version"];
+    let found = texts(attributes, &keys)?;
+    let function: ItemFn = parse2(item)?;
+    if function.sig.asyncness.is_none() {
+        return Err(Error::new_spanned(
+            &function.sig,
+            "an action is an `async fn(Value) -> Result<Value>`",
+        ));
+    }
+    if function.sig.inputs.len() != 1
+        || matches!(function.sig.inputs.first(), Some(FnArg::Receiver(_)))
+    {
+        return Err(Error::new_spanned(
+            &function.sig.inputs,
+            "an action takes one parameter, its input as a `Value`",
+        ));
+    }
+    let (visibility, ident) = (&function.vis, &function.sig.ident);
+    let attributes = &function.attrs;
+    let name = text(&found, "name").map_or_else(|| ident.to_string(), |text| text.value());
+    let optional = |value: Option<syn::LitStr>| match value {
+        Some(text) => quote!(::mayfly_flow::serde_json::from_str(#text).ok()),
+        None => quote!(::core::option::Option::None),
+    };
+    let input = optional(schema(&found, "input_schema")?);
+    let output = optional(schema(&found, "output_schema")?);
+    let version = text(&found, "version").map(|text| text.value()).unwrap_or_default();
+    let description = text(&found, "description").map(|text| quote!(#[doc = #text]));
+    let mut inner = function.clone();
+    inner.vis = syn::Visibility::Inherited;
+    inner.attrs.clear();
+    Ok(quote! {
+        #(#attributes)*
+        #description
+        #visibility fn #ident() -> ::std::sync::Arc<dyn ::mayfly_flow::NodeAction> {
+            #inner
+            struct Action;
+            #[::mayfly_flow::async_trait]
+            impl ::mayfly_flow::NodeAction for Action {
+                fn name(&self) -> ::std::string::String {
+                    ::std::string::String::from(#name)
+                }
+                fn version(&self) -> ::std::string::String {
+                    ::std::string::String::from(#version)
+                }
+                fn input_schema(&self) -> ::core::option::Option<::mayfly_flow::serde_json::Value> {
+                    #input
+                }
+                fn output_schema(&self) -> ::core::option::Option<::mayfly_flow::serde_json::Value> {
+                    #output
+                }
+                async fn execute(
+                    &self,
+                    ctx: &::mayfly_flow::NodeCtx,
+                ) -> ::mayfly_flow::anyhow::Result<::mayfly_flow::NodeOutput> {
+                    let value = #ident(::core::clone::Clone::clone(&ctx.inputs)).await?;
+                    ::core::result::Result::Ok(::mayfly_flow::NodeOutput::success(value))
+                }
+            }
+            ::std::sync::Arc::new(Action)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_action_is_refused_with_the_form_expected() {
+        let refuse = |item: TokenStream| expand(TokenStream::new(), item).unwrap_err().to_string();
+        assert!(
+            refuse(quote!(
+                fn a(x: Value) -> Result<Value> {
+                    x
+                }
+            ))
+            .contains("async fn")
+        );
+        assert!(
+            refuse(quote!(
+                async fn a() -> Result<Value> {
+                    x
+                }
+            ))
+            .contains("one parameter")
+        );
+    }
+}

@@ -1,0 +1,18 @@
+//! Workflows as graphs: loading, running, resuming and looking at them.
+
+pub mod action;
+pub mod cache;
+pub mod commands;
+pub mod events;
+pub mod executor;
+pub mod observe;
+pub mod plan;
+pub mod report;
+pub mod yaml;
+
+mod attempt;
+mod draw;
+mod driver;
+mod grow;
+mod recover;
+mod steps;

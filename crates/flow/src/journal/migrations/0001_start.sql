@@ -1,0 +1,181 @@
+-- Runs, their log, artifacts, tasks and messages. Times are milliseconds since the Unix epoch.
+
+-- Processes that work on this file. A run belongs to one of them.
+CREATE TABLE owners (
+    owner TEXT PRIMARY KEY NOT NULL,
+    lease_expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Definitions as runs began with them, each once.
+CREATE TABLE flow_definitions (
+    id INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE flow_runs (
+    id INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL UNIQUE,
+    flow_name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    status_reason TEXT,
+    config TEXT NOT NULL,
+    definition INTEGER NOT NULL REFERENCES flow_definitions (id),
+    inputs TEXT NOT NULL,
+    error TEXT,
+    idempotency_key TEXT UNIQUE,
+    parent_run_id TEXT,
+    owner TEXT,
+    version INTEGER NOT NULL,
+    busy INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    finished_at INTEGER
+) STRICT;
+CREATE INDEX flow_runs_unfinished ON flow_runs (status)
+    WHERE status IN ('pending', 'running', 'paused', 'timed_out');
+CREATE INDEX flow_runs_by_flow ON flow_runs (flow_name, id);
+
+-- What happened in a run, in order, never changed: state is read from it, and it is what observers are told.
+CREATE TABLE run_log (
+    id INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    node TEXT,
+    key TEXT,
+    attempt INTEGER,
+    input_hash BLOB,
+    artifact TEXT,
+    data TEXT
+) STRICT;
+CREATE UNIQUE INDEX run_log_order ON run_log (run, sequence);
+
+-- The last word on each attempt. Kinds below 20 are states of an attempt.
+CREATE VIEW node_runs AS
+SELECT
+    r.run_id AS run_id, l.node AS node_id, l.key AS invocation_key, l.attempt AS attempt,
+    CASE l.kind
+        WHEN 1 THEN 'running' WHEN 2 THEN 'completed' WHEN 3 THEN 'failed' WHEN 4 THEN 'skipped'
+        WHEN 5 THEN 'cancelled' WHEN 6 THEN 'waiting' WHEN 7 THEN 'paused' WHEN 8 THEN 'ready' WHEN 9 THEN 'running'
+    END AS state,
+    coalesce(lower(hex(l.input_hash)), '') AS input_hash, l.artifact AS output_artifact_id,
+    CASE WHEN l.kind IN (3, 4, 7, 8) THEN json_extract(l.data, '$.error') END AS error,
+    l.at AS updated_at, r.version AS version,
+    CASE WHEN l.kind IN (1, 9) THEN o.lease_expires_at END AS lease_expires_at
+FROM (
+    SELECT *, max(sequence) FROM run_log WHERE kind < 20 GROUP BY run, node, key, attempt
+) AS l
+JOIN flow_runs AS r ON r.id = l.run
+LEFT JOIN owners AS o ON o.owner = r.owner;
+
+-- Outputs of equal inputs, of steps that allow their reuse.
+CREATE TABLE reusable (
+    input_hash BLOB PRIMARY KEY NOT NULL,
+    artifact TEXT,
+    data TEXT,
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE artifacts (
+    artifact_id TEXT PRIMARY KEY NOT NULL,
+    kind TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    storage_location TEXT NOT NULL CHECK (storage_location IN ('inline', 'file')),
+    inline_data BLOB,
+    file_path TEXT,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+-- Who needs an artifact besides the log.
+CREATE TABLE artifact_uses (
+    artifact_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    node_id TEXT NOT NULL,
+    PRIMARY KEY (artifact_id, run_id, node_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE schedules (
+    name TEXT PRIMARY KEY NOT NULL,
+    flow_name TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    next_at INTEGER,
+    last_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tasks (
+    task_id INTEGER PRIMARY KEY,
+    status TEXT NOT NULL,
+    agent_type TEXT NOT NULL,
+    priority INTEGER NOT NULL DEFAULT 0,
+    payload BLOB,
+    lease_expires_at INTEGER,
+    version INTEGER NOT NULL DEFAULT 0,
+    task_type TEXT NOT NULL DEFAULT 'task',
+    description TEXT NOT NULL DEFAULT '',
+    durability TEXT NOT NULL DEFAULT 'best_effort',
+    timeout_ms INTEGER,
+    max_retries INTEGER NOT NULL DEFAULT 3,
+    retries INTEGER NOT NULL DEFAULT 0,
+    run_at INTEGER,
+    result BLOB,
+    status_reason TEXT,
+    parent INTEGER,
+    owner TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX tasks_ready ON tasks (agent_type, priority DESC, task_id) WHERE status = 'ready';
+CREATE INDEX tasks_unfinished ON tasks (status)
+    WHERE status IN ('pending', 'blocked', 'running', 'paused');
+
+CREATE TABLE task_dependencies (
+    task_id INTEGER NOT NULL,
+    depends_on_task_id INTEGER NOT NULL,
+    PRIMARY KEY (task_id, depends_on_task_id),
+    CHECK (task_id <> depends_on_task_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX task_dependents ON task_dependencies (depends_on_task_id);
+
+CREATE TABLE shared_state (
+    scope TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    ttl INTEGER,
+    PRIMARY KEY (scope, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY,
+    event_type TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    processed INTEGER NOT NULL DEFAULT 0,
+    processed_at INTEGER
+) STRICT;
+CREATE INDEX outbox_open ON outbox (id) WHERE processed = 0;
+
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY,
+    channel TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    source TEXT NOT NULL,
+    key TEXT,
+    task_id INTEGER,
+    payload TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX messages_order ON messages (channel, seq);
+CREATE UNIQUE INDEX messages_once ON messages (channel, message_id);
+
+CREATE TABLE message_cursors (
+    subscriber TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (subscriber, channel)
+) STRICT, WITHOUT ROWID;
