@@ -1,9 +1,9 @@
 //! System calls that take numbers only, so that nothing about them is unsafe, and the types of the others.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::numbers::{CLOSE_RANGE, DUP3, EXIT_GROUP, KILL, LISTEN, PRCTL, SETNS, SOCKET, UNSHARE};
-use crate::sys::{Result, number, owned, plain};
+use crate::numbers::{CLOSE_RANGE, DUP3, EXIT_GROUP, KILL, LISTEN, PRCTL, SETNS, UNSHARE};
+use crate::sys::{Result, number, plain};
 
 /// Sends a signal; negative ids name groups, -1 everyone.
 pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
@@ -13,12 +13,6 @@ pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
 /// Joins a namespace.
 pub(crate) fn join(namespace: BorrowedFd<'_>, kind: u64) -> Result<()> {
     plain(SETNS, [number(namespace), usize::try_from(kind).unwrap_or(0), 0, 0]).map(drop)
-}
-
-/// A TCP socket of this network that does not block.
-pub(crate) fn stream_socket(family: usize) -> Result<OwnedFd> {
-    const STREAM_NONBLOCK_CLOEXEC: usize = 1 | 0o2_004_000;
-    plain(SOCKET, [family, STREAM_NONBLOCK_CLOEXEC, 0, 0]).map(owned)
 }
 
 /// Leaves for new namespaces.

@@ -78,7 +78,6 @@ impl Server {
             }
             Some(fork::MAPPED) => become_root(),
             Some(fork::OWN) => own(&mut reader, descriptors),
-            Some(fork::SOCKET) => socket(&mut reader, descriptors),
             Some(fork::DELETE) => delete(&mut reader, descriptors),
             Some(fork::HELLO) => self.hello(&mut reader),
             Some(fork::MOUNT_POOL) => mount_pool(&mut reader),
@@ -189,29 +188,6 @@ fn apart(descriptors: &[OwnedFd], work: impl FnOnce() -> Result<(), Failure>) ->
         let done = work();
         let answer = done.map_or_else(|failure| failure.encode(0), |()| vec![1]);
         let _ = sys::send(status.as_fd(), &[&answer], &[]);
-        sys::exit(0);
-    }
-    Ok((Writer::new(fork::OK).finish(), Vec::new()))
-}
-
-/// Makes a socket in a network, in a process of its own: whoever enters the network cannot come back.
-fn socket(reader: &mut Reader<'_>, descriptors: &[OwnedFd]) -> Answer {
-    let family =
-        if reader.u8().ok_or_else(malformed)? == 1 { numbers::AF_INET6 } else { numbers::AF_INET };
-    let [status, network] = descriptors else { return Err(malformed()) };
-    let status = status.try_clone().fault("status pipe")?;
-    let network = network.try_clone().fault("network")?;
-    if sys::clone().fault("process for a socket")? == 0 {
-        let Ok((status, Some(network))) = park::keep_only(status, Some(network)) else {
-            sys::exit(1)
-        };
-        let made = sys::join(network.as_fd(), numbers::CLONE_NEWNET)
-            .and_then(|()| sys::stream_socket(family))
-            .fault("socket in a sandbox's network");
-        let _ = match made {
-            Ok(socket) => sys::send(status.as_fd(), &[&[1]], &[socket.as_fd()]),
-            Err(failure) => sys::send(status.as_fd(), &[&failure.encode(0)], &[]),
-        };
         sys::exit(0);
     }
     Ok((Writer::new(fork::OK).finish(), Vec::new()))

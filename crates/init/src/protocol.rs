@@ -65,9 +65,6 @@ pub mod fork {
     pub const OWN: u8 = 8;
     /// Delete a folder and all below it (path); carries the status pipe.
     pub const DELETE: u8 = 9;
-    /// Make a TCP socket (1 = IPv6, else 0) in a network; carries the status pipe, which also brings it back, and
-    /// the network.
-    pub const SOCKET: u8 = 10;
     /// Answer: done; fields depend on the request.
     pub const OK: u8 = 64;
     /// Answer: an error with a stage and an errno.

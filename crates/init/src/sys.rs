@@ -20,7 +20,7 @@ mod terminals;
 
 pub(crate) use crate::calls::{
     Event, PipeEnd, READABLE, WRITABLE, Watch, close_from, close_range, exit, join, kill, listen,
-    place, place_number, prctl, stream_socket, unshare, word,
+    place, place_number, prctl, unshare, word,
 };
 pub(crate) use channel::{
     Room, accept, event_queue, receive, room, send, socket_pair, wait, watch,

@@ -42,15 +42,21 @@ impl Door {
     }
 }
 
+/// Takes this process, which must have one thread, into a network through the user namespace that it belongs to.
+pub(crate) fn one_way(network: BorrowedFd<'_>) -> Result<()> {
+    let owner = sys::owner_of(network)?;
+    sys::join_user(owner.as_fd())?;
+    sys::join_network(network)
+}
+
 /// What a child says: zeros and the number of its sockets, which follow one per packet; or the error that it met.
 fn by_child(
     namespace: BorrowedFd<'_>,
     act: impl FnOnce() -> std::result::Result<Vec<OwnedFd>, SetUpError>,
 ) -> Result<std::result::Result<Vec<OwnedFd>, SetUpError>> {
     let (ours, theirs) = sys::packet_pair()?;
-    let owner = sys::owner_of(namespace)?;
     sys::in_child(|| {
-        let entered = sys::join_user(owner.as_fd()).and_then(|()| sys::join_network(namespace));
+        let entered = one_way(namespace);
         let made = entered.map_err(SetUpError::at("enter the namespace")).and_then(|()| act());
         let _ = match made {
             Ok(sockets) => sockets.iter().try_for_each(|socket| {

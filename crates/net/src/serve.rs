@@ -9,7 +9,7 @@ use std::str::FromStr as _;
 
 use crate::audit::Audit;
 use crate::control::{Answer, LIST_PAGE, MAX_REQUEST, Request, SandboxId, Status};
-use crate::door::Door;
+use crate::door::{self, Door};
 use crate::entries::Sandbox;
 use crate::namespace;
 use crate::netlink;
@@ -35,7 +35,8 @@ const ROUTES_TIME: u64 = 100;
 /// folder of the audit. Ends only when it cannot go on.
 ///
 /// With the arguments `probe` and a way it only tells whether this host offers that way, the reason against it
-/// on the standard output.
+/// on the standard output. With `socket` and `4` or `6` it makes one TCP socket, as an ordinary user, in the network
+/// that its standard input is, and sends it to its standard output, a unix socket.
 pub fn serve() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let [first, second] = arguments.as_slice() else { return ExitCode::from(2) };
@@ -44,11 +45,26 @@ pub fn serve() -> ExitCode {
         let Some(way) = way(second) else { return ExitCode::from(2) };
         return way.probe().map_or_else(|error| tell(&error), |()| ExitCode::SUCCESS);
     }
+    if first == "socket" {
+        return lend(if second == "6" { sys::INET6 } else { sys::INET });
+    }
     let Some(way) = way(first) else { return ExitCode::from(2) };
     match run(way, PathBuf::from(second)) {
         Ok(never) => match never {},
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Makes one TCP socket in the network at the standard input and sends it to the standard output.
+fn lend(family: i32) -> ExitCode {
+    let made =
+        door::one_way(std::io::stdin().as_fd()).and_then(|()| sys::socket(family, sys::STREAM, 0));
+    let out = std::io::stdout();
+    let sent = match &made {
+        Ok(socket) => sys::send_packet(out.as_fd(), b"socket", Some(socket.as_fd())),
+        Err(error) => sys::send_packet(out.as_fd(), error.to_string().as_bytes(), None),
+    };
+    if made.is_ok() && sent.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Tells who started this why a way is not there.

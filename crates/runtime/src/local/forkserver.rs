@@ -136,21 +136,6 @@ impl Forkserver {
         self.work_on(&Writer::new(fork::DELETE).bytes(path_bytes(folder)).finish())
     }
 
-    /// A TCP socket in a network that belongs to the outer user namespace.
-    pub(super) fn socket(&self, network: BorrowedFd<'_>, six: bool) -> Result<OwnedFd> {
-        let (status, theirs) = status_pair(PATIENCE)?;
-        let request = Writer::new(fork::SOCKET).u8(six.into()).finish();
-        self.ask(&request, &[theirs.as_fd(), network])?;
-        drop(theirs);
-        let (answer, descriptors) = receive(&status)
-            .map_err(|error| Error::internal("the forkserver made no socket", error))?;
-        match (answer.as_slice(), descriptors.into_iter().next()) {
-            ([1, ..], Some(socket)) => Ok(socket),
-            ([0, fields @ ..], _) => Err(setup_failure(fields)),
-            _ => Err(Error::new(Kind::Internal, "the forkserver made no socket")),
-        }
-    }
-
     /// Both may be repeated, and are when a forkserver dies over them.
     fn work_on(&self, request: &[u8]) -> Result<()> {
         let mut tries = 1;
@@ -313,7 +298,7 @@ fn exchange(
 }
 
 /// One packet with its descriptors.
-fn receive(socket: &OwnedFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+pub(super) fn receive(socket: &OwnedFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut answer = [0; MAX_ANSWER];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

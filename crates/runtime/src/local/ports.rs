@@ -1,8 +1,8 @@
 //! TCP ports inside sandboxes, reached from within their own networks.
 //!
 //! A socket belongs for ever to the network of the thread that made it. As root, one thread of our own goes into
-//! a sandbox's network, makes a socket, and comes back; an ordinary user may not, so there a child of the
-//! forkserver makes it. Everything else is done here, with the socket.
+//! a sandbox's network, makes a socket, and comes back; an ordinary user may not, so there a program of its own
+//! makes it. Everything else is done here, with the socket.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -20,9 +20,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
-use super::forkserver::Forkserver;
 use super::ids::IDS;
 use super::live::Live;
+use super::network::Lender;
 
 /// Sockets that may be asked for at once.
 const QUEUE: usize = 1024;
@@ -42,8 +42,8 @@ const LISTENING: &str = "0A";
 pub(super) enum Ports {
     /// By a thread of this process; none until the first is asked for, and a new one after its end.
     Thread(Mutex<Option<SyncSender<Request>>>),
-    /// By a child of the forkserver.
-    Forkserver(Arc<Forkserver>),
+    /// By a run of a program.
+    Program(Arc<Lender>),
 }
 
 /// One socket to be made.
@@ -61,8 +61,8 @@ impl Ports {
     }
 
     /// For one that is not.
-    pub(super) fn of_user(forkserver: Arc<Forkserver>) -> Self {
-        Self::Forkserver(forkserver)
+    pub(super) fn of_user() -> Result<Self> {
+        Lender::new().map(|lender| Self::Program(Arc::new(lender)))
     }
 
     /// Connects to a port on the sandbox's loopback address, the IPv6 one where nothing listens on the other.
@@ -136,11 +136,10 @@ impl Ports {
                 let socket = socket.await.map_err(|lost| broken(live, io::Error::other(lost)))?;
                 socket.map_err(|error| broken(live, error))
             }
-            Self::Forkserver(forkserver) => {
-                let forkserver = Arc::clone(forkserver);
+            Self::Program(lender) => {
+                let lender = Arc::clone(lender);
                 let six = family == AddressFamily::INET6;
-                let made =
-                    tokio::task::spawn_blocking(move || forkserver.socket(namespace.as_fd(), six));
+                let made = tokio::task::spawn_blocking(move || lender.socket(namespace, six));
                 made.await.map_err(|lost| broken(live, lost.into()))?
             }
         }

@@ -71,8 +71,7 @@ impl LocalRuntime {
         let (files, ports) = match profile {
             Profile::Full => (LocalFiles::start(roots)?, Ports::of_root()),
             Profile::Unprivileged | Profile::None => {
-                let forkserver = Arc::clone(&host.ground.forkserver);
-                (LocalFiles::unprivileged(roots), Ports::of_user(forkserver))
+                (LocalFiles::unprivileged(roots), Ports::of_user()?)
             }
         };
         let filling = Arc::clone(&host);

@@ -123,6 +123,18 @@ with socket.create_connection(('127.0.0.1', {port}), 5) as client:
 }
 
 #[test]
+fn n11_ports_are_reached_by_the_next_server_too() {
+    let Some(mut bench) = Bench::open("N11") else { return };
+    let sandbox = bench.sandbox();
+    let port = service(&sandbox, &["127.0.0.1"], "one");
+    let spec = sandbox.spec;
+    bench.reopen();
+    let sandbox = bench.adopted(spec);
+    assert_eq!(hear(&sandbox, &bench, port).unwrap(), "one");
+    drop(bench.wait(bench.runtime().bind(sandbox.id(), 0)).unwrap());
+}
+
+#[test]
 fn n11_shows_on_a_weakened_sandbox() {
     let Some(bench) = Bench::weakened_full("N11", WEAK_NETWORK) else { return };
     let host = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();

@@ -8,6 +8,7 @@
 //! ```
 
 mod audit;
+mod lender;
 mod options;
 mod policy;
 mod process;
@@ -28,6 +29,7 @@ use mayfly_net::control::SandboxId as Key;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+pub(super) use lender::Lender;
 pub use options::NetworkOptions;
 use process::{Program, missing};
 use shard::{Member, Pending, Shard};

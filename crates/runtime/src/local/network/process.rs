@@ -57,9 +57,7 @@ impl Program {
         is_root: bool,
     ) -> Result<std::result::Result<Self, String>> {
         let run = File::open(run).map_err(|error| Error::internal("folder of sockets", error))?;
-        let memory = memory::sealed("mayfly-net", PROGRAM).map_err(|error| {
-            Error::internal("the network program could not be put into memory", error)
-        })?;
+        let memory = program()?;
         let steering = Steering::find(options.steering, is_root, &memory);
         let home = options.home.clone();
         Ok(steering.map(|steering| Self { memory, run: run.into(), audit, home, steering }))
@@ -164,6 +162,12 @@ impl Handle {
             tracing::warn!(pid = self.pid, "a network process did not end within 10 s of its kill");
         }
     }
+}
+
+/// The program, in memory that nobody can change.
+pub(super) fn program() -> Result<OwnedFd> {
+    memory::sealed("mayfly-net", PROGRAM)
+        .map_err(|error| Error::internal("the network program could not be put into memory", error))
 }
 
 fn name(number: usize) -> String {
