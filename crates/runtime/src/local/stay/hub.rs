@@ -466,7 +466,7 @@ mod tests {
             // It takes a little whenever it is nearly given up.
             let dawdling = async {
                 for step in 1..20 {
-                    tokio::time::sleep(STILL - Duration::from_millis(1)).await;
+                    tokio::time::sleep(STILL.saturating_sub(Duration::from_millis(1))).await;
                     slow.moved(number * 1000 + step);
                 }
             };
