@@ -21,7 +21,6 @@ pub use async_trait::async_trait;
 #[doc(hidden)]
 pub use serde_json;
 
-
 pub use clock::{Clock, Millis, SystemClock};
 #[cfg(feature = "dag")]
 pub use dag::{

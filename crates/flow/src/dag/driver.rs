@@ -144,6 +144,9 @@ impl Driver {
 
     /// Works until the run ends, pauses, or is somebody else's.
     pub(crate) async fn drive(mut self) {
+        if !self.held.is_empty() {
+            self.listen().await;
+        }
         loop {
             self.advance().await;
             if let Err(error) = self.flush().await {

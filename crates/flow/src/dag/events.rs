@@ -59,7 +59,7 @@ pub enum EventKind {
     NodesAdded { nodes: Value },
     /// A node fanned out.
     NodeExpanded { node_id: String, keys: Value },
-    /// Fixed inputs were replaced.
+    /// Fixed inputs of a node were replaced, or the run was given more (then without a node).
     InputsUpdated { node_id: String },
     /// A signal came or went to somebody.
     SignalUpdated { name: String, step: Option<StepRef> },
@@ -113,7 +113,7 @@ fn event(run: &str, row: Row) -> Result<RuntimeEvent, DagError> {
         21 => EventKind::StepPlanned { nodes: data },
         22 => EventKind::NodeExpanded { node_id: step.node_id, keys: data },
         23 => EventKind::NodesAdded { nodes: data },
-        24 => EventKind::InputsUpdated { node_id: step.node_id },
+        24 | 29 => EventKind::InputsUpdated { node_id: step.node_id },
         25 => {
             let paused = data["paused"].as_bool().unwrap_or(false);
             EventKind::BranchStateUpdated { branch: plain("branch"), paused }

@@ -162,7 +162,7 @@ impl NodeAction for SubFlow {
         let executor = ctx.executor();
         executor.start(&flow, ctx.inputs.clone(), options).await?;
         if executor.live(&run).is_none() && !executor.run_status(&run).await?.status.is_final() {
-            executor.revive(&run).await?;
+            executor.revive(&run, None).await?;
         }
         let mut cancel = ctx.cancel.clone();
         let report = tokio::select! {
