@@ -74,11 +74,11 @@ impl DagExecutor {
         let found = self.storage().journal().run(&run).await?;
         let row = found.ok_or_else(|| DagError::DagNotFound(format!("there is no run {run}")))?;
         let rows = self.storage().journal().log(row.row, after, 10_000).await?;
-        rows.into_iter().map(|(row, _)| event(&run, row)).collect()
+        rows.into_iter().map(|(row, _)| event(&run, &row)).collect()
     }
 }
 
-fn event(run: &str, row: Row) -> Result<RuntimeEvent, DagError> {
+fn event(run: &str, row: &Row) -> Result<RuntimeEvent, DagError> {
     let data: Value = match &row.data {
         Some(text) => serde_json::from_str(text)?,
         None => Value::Null,

@@ -136,7 +136,7 @@ impl DagExecutor {
             let is_last = page.len() < PAGE as usize;
             for (entry, inline) in page {
                 let (at, artifact) = (entry.at, entry.artifact.clone());
-                let entry = decode(&run, entry)?;
+                let entry = decode(&run, &entry)?;
                 run.replay(at, &entry);
                 if let Entry::Completed { slot, writes, .. } = &entry {
                     let outputs = self.outputs(artifact, inline).await?;

@@ -115,7 +115,7 @@ fn kind(entry: &Entry) -> i64 {
 }
 
 /// The entry of a row; `run` is the state before it.
-pub(crate) fn decode(run: &RunState, row: Row) -> Result<Entry, DagError> {
+pub(crate) fn decode(run: &RunState, row: &Row) -> Result<Entry, DagError> {
     let wrong = |what: &str| {
         DagError::DatabaseError(format!(
             "run {}: entry {} of its log has {what}; restore the file from a backup",

@@ -86,7 +86,7 @@ impl RunState {
             }
             Entry::Delivered { slot, name } => {
                 if let Some(payload) =
-                    self.signals.get_mut(name).and_then(|queue| queue.pop_front())
+                    self.signals.get_mut(name).and_then(std::collections::VecDeque::pop_front)
                 {
                     self.item_mut(*slot).delivered.push((name.clone(), payload));
                 }
