@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Error, FnArg, ItemFn, Result, parse2};
+use syn::{Error, FnArg, ItemFn, Result, ReturnType, parse2};
 
 use crate::arguments::{library, schema, text, texts};
 
@@ -38,14 +38,19 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<Token
     let output = optional(schema(&found, "output_schema")?);
     let version = text(&found, "version").map(|text| text.value()).unwrap_or_default();
     let description = text(&found, "description").map(|text| quote!(#[doc = #text]));
-    let mut inner = function.clone();
-    inner.vis = syn::Visibility::Inherited;
-    inner.attrs.clear();
+    let ReturnType::Type(_, returns) = &function.sig.output else {
+        return Err(Error::new_spanned(&function.sig, "an action returns a `Result<Value>`"));
+    };
+    let (parameter, body) = (&function.sig.inputs, &function.block);
     Ok(quote! {
         #(#attributes)*
         #description
         #visibility fn #ident() -> ::std::sync::Arc<dyn #library::NodeAction> {
-            #inner
+            fn #ident(
+                #parameter
+            ) -> impl ::core::future::Future<Output = #returns> + ::core::marker::Send {
+                async move #body
+            }
             struct Action;
             #[#library::async_trait]
             impl #library::NodeAction for Action {
