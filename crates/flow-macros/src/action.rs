@@ -2,9 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Error, FnArg, ItemFn, Result, parse2};
+use syn::{Error, FnArg, ItemFn, Result, ReturnType, parse2};
 
-use crate::arguments::{schema, text, texts};
+use crate::arguments::{library, schema, text, texts};
 
 pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let keys = ["name", "description", "input_schema", "output_schema", "version"];
@@ -27,43 +27,51 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<Token
     let (visibility, ident) = (&function.vis, &function.sig.ident);
     let attributes = &function.attrs;
     let name = text(&found, "name").map_or_else(|| ident.to_string(), |text| text.value());
-    let optional = |value: Option<syn::LitStr>| match value {
-        Some(text) => quote!(::mayfly_flow::serde_json::from_str(#text).ok()),
-        None => quote!(::core::option::Option::None),
+    let library = library();
+    let optional = |value: Option<syn::LitStr>| {
+        value.map_or_else(
+            || quote!(::core::option::Option::None),
+            |text| quote!(#library::serde_json::from_str(#text).ok()),
+        )
     };
     let input = optional(schema(&found, "input_schema")?);
     let output = optional(schema(&found, "output_schema")?);
     let version = text(&found, "version").map(|text| text.value()).unwrap_or_default();
     let description = text(&found, "description").map(|text| quote!(#[doc = #text]));
-    let mut inner = function.clone();
-    inner.vis = syn::Visibility::Inherited;
-    inner.attrs.clear();
+    let ReturnType::Type(_, returns) = &function.sig.output else {
+        return Err(Error::new_spanned(&function.sig, "an action returns a `Result<Value>`"));
+    };
+    let (parameter, body) = (&function.sig.inputs, &function.block);
     Ok(quote! {
         #(#attributes)*
         #description
-        #visibility fn #ident() -> ::std::sync::Arc<dyn ::mayfly_flow::NodeAction> {
-            #inner
+        #visibility fn #ident() -> ::std::sync::Arc<dyn #library::NodeAction> {
+            fn #ident(
+                #parameter
+            ) -> impl ::core::future::Future<Output = #returns> + ::core::marker::Send {
+                async move #body
+            }
             struct Action;
-            #[::mayfly_flow::async_trait]
-            impl ::mayfly_flow::NodeAction for Action {
+            #[#library::async_trait]
+            impl #library::NodeAction for Action {
                 fn name(&self) -> ::std::string::String {
                     ::std::string::String::from(#name)
                 }
                 fn version(&self) -> ::std::string::String {
                     ::std::string::String::from(#version)
                 }
-                fn input_schema(&self) -> ::core::option::Option<::mayfly_flow::serde_json::Value> {
+                fn input_schema(&self) -> ::core::option::Option<#library::serde_json::Value> {
                     #input
                 }
-                fn output_schema(&self) -> ::core::option::Option<::mayfly_flow::serde_json::Value> {
+                fn output_schema(&self) -> ::core::option::Option<#library::serde_json::Value> {
                     #output
                 }
                 async fn execute(
                     &self,
-                    ctx: &::mayfly_flow::NodeCtx,
-                ) -> ::mayfly_flow::anyhow::Result<::mayfly_flow::NodeOutput> {
+                    ctx: &#library::NodeCtx,
+                ) -> #library::anyhow::Result<#library::NodeOutput> {
                     let value = #ident(::core::clone::Clone::clone(&ctx.inputs)).await?;
-                    ::core::result::Result::Ok(::mayfly_flow::NodeOutput::success(value))
+                    ::core::result::Result::Ok(#library::NodeOutput::success(value))
                 }
             }
             ::std::sync::Arc::new(Action)

@@ -1,6 +1,8 @@
 //! Arguments of attributes: `name = "text"`, separated by commas.
 
-use proc_macro2::TokenStream;
+use proc_macro_crate::{FoundCrate, crate_name};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
 use syn::parse::Parser as _;
 use syn::punctuated::Punctuated;
 use syn::{Error, Expr, ExprLit, Lit, LitStr, MetaNameValue, Result, Token};
@@ -29,6 +31,17 @@ pub(crate) fn texts(tokens: TokenStream, known: &[&str]) -> Result<Vec<(String, 
     Ok(found)
 }
 
+/// The path of `mayfly-flow` in the program, which may call it by another name.
+pub(crate) fn library() -> TokenStream {
+    let name = match crate_name("mayfly-flow") {
+        Ok(FoundCrate::Name(name)) => name,
+        // Its own tests and examples, and whatever does not say.
+        Ok(FoundCrate::Itself) | Err(_) => "mayfly_flow".to_owned(),
+    };
+    let name = Ident::new(&name, Span::call_site());
+    quote!(::#name)
+}
+
 /// The text of a key.
 pub(crate) fn text(found: &[(String, LitStr)], key: &str) -> Option<LitStr> {
     found.iter().find(|(known, _)| known == key).map(|(_, text)| text.clone())
@@ -46,8 +59,6 @@ pub(crate) fn schema(found: &[(String, LitStr)], key: &str) -> Result<Option<Lit
 
 #[cfg(test)]
 mod tests {
-    use quote::quote;
-
     use super::*;
 
     #[test]

@@ -40,6 +40,11 @@ pub use dag::{
 pub use error::{AgentError, DagError, Permanent};
 #[cfg(feature = "sqlite")]
 pub use journal::Synchronous;
+/// The guide, whose examples are compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/flow.md")]
+pub mod guide {}
+
 #[cfg(feature = "dag")]
 pub use mayfly_flow_macros::action;
 #[cfg(feature = "dag")]

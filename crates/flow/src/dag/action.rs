@@ -143,7 +143,9 @@ impl NodeCtx {
         if self.cancel.is_cancelled() {
             return Err(DagError::Cancelled(format!("run {}", self.run_id)));
         }
-        self.link.alive().await
+        // Gives others their turn, which long computations should do anyway.
+        tokio::task::yield_now().await;
+        self.link.alive()
     }
 
     /// Waits for a signal without holding a place among the running nodes; `None` when the time is over.

@@ -29,7 +29,7 @@ impl Link {
     }
 
     /// Whether the driver still works on this attempt.
-    pub(crate) async fn alive(&self) -> Result<(), DagError> {
+    pub(crate) fn alive(&self) -> Result<(), DagError> {
         if self.driver.is_closed() { Err(Self::gone()) } else { Ok(()) }
     }
 
@@ -112,13 +112,11 @@ async fn attempt(job: &Job) -> anyhow::Result<Outcome> {
         return Err(Permanent(error).into());
     }
     let Value::Object(outputs) = outputs else { anyhow::bail!("outputs are no object") };
-    let artifact = match outputs.is_empty() {
-        true => None,
-        false => {
-            let bytes = serde_json::to_vec(&outputs)?;
-            Some(job.storage.prepare_artifact(bytes.into(), "json").await?)
-        }
-    };
+    let mut artifact = None;
+    if !outputs.is_empty() {
+        let bytes = serde_json::to_vec(&outputs)?;
+        artifact = Some(job.storage.prepare_artifact(bytes.into(), "json").await?);
+    }
     Ok(Outcome::Completed { outputs, artifact, writes })
 }
 

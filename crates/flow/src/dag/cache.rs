@@ -262,7 +262,7 @@ mod tests {
         let cache = Cache::new();
         insert_value(&cache, "a", "x", 1).unwrap();
         let layer = cache.layered();
-        insert_value(&layer, "a".to_owned(), "x", 2).unwrap();
+        insert_value(&layer, String::from("a"), "x", 2).unwrap();
         append_global_value(&layer, "d", "list", "one").unwrap();
         append_global_value(&layer, "d", "list", "two").unwrap();
         assert_eq!(get_input::<i32>(&layer, "a", "x").unwrap(), 2);

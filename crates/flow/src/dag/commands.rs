@@ -50,20 +50,24 @@ impl DagExecutor {
     ) -> Result<T, DagError> {
         let run = self.run_of(run);
         let Some(live) = self.live(&run) else { return Err(self.not_live(&run).await) };
-        let (reply, answer) = oneshot::channel();
-        let act = Box::new(move |driver: &mut Driver, now| {
-            let result = act(driver, now);
-            driver.after.push(Box::new(move |written| {
-                drop(reply.send(written.and(result)));
-            }));
-        });
-        let gone = || {
-            DagError::InvalidState(format!(
-                "run {run} takes no commands: it has just ended, or its last step could not be written; resume it"
-            ))
-        };
-        live.driver.send(Message::Act(act)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let (message, answer) = asked(act);
+        live.driver.send(message).await.map_err(|_| unheard(&run))?;
+        answer.await.map_err(|_| unheard(&run))?
+    }
+
+    /// The same for a run that may stand: it is brought back, and this is the first thing that happens to it.
+    async fn act_reviving<T: Send + 'static>(
+        &self,
+        run: &str,
+        act: impl FnOnce(&mut Driver, Millis) -> Result<T, DagError> + Send + 'static,
+    ) -> Result<T, DagError> {
+        let run = self.run_of(run);
+        if self.live(&run).is_some() {
+            return self.act(&run, act).await;
+        }
+        let (message, answer) = asked(act);
+        self.revive(&run, Some(message)).await?;
+        answer.await.map_err(|_| unheard(&run))?
     }
 
     async fn not_live(&self, run: &str) -> DagError {
@@ -156,7 +160,7 @@ impl DagExecutor {
                 return Ok(());
             }
         }
-        self.revive(&run).await
+        self.revive(&run, None).await
     }
 
     /// Resumes a paused run, its newest when a flow is named, with more inputs; waits until it ends or pauses again.
@@ -166,34 +170,32 @@ impl DagExecutor {
         input: Value,
     ) -> Result<DagExecutionReport, DagError> {
         let run = self.run_of(dag_or_run);
-        self.resume_run(&run).await?;
-        if let Value::Object(fields) = input {
-            self.act(&run, move |driver, _| {
-                for (key, value) in fields {
-                    driver.values.apply(&[crate::model::entry::Write {
-                        scope: super::cache::INPUTS.to_owned(),
-                        key,
-                        value,
-                        append: false,
-                    }]);
-                }
-                Ok(())
-            })
-            .await?;
-        }
+        let Value::Object(fields) = input else {
+            self.resume_run(&run).await?;
+            return self.wait_run(&run).await;
+        };
+        self.act_reviving(&run, move |driver, now| {
+            driver.run.give(now, fields.clone());
+            let write = |(key, value)| crate::model::entry::Write {
+                scope: super::cache::INPUTS.to_owned(),
+                key,
+                value,
+                append: false,
+            };
+            driver.values.apply(&fields.into_iter().map(write).collect::<Vec<_>>());
+            Ok(())
+        })
+        .await?;
         self.wait_run(&run).await
     }
 
     /// Cancels a run. What is in flight is told and has its grace; a run that is over is left alone.
     pub async fn cancel_run(&self, run: &str) -> Result<(), DagError> {
         let run = self.run_of(run);
-        if self.live(&run).is_none() {
-            if self.run_status(&run).await?.status.is_final() {
-                return Ok(());
-            }
-            self.revive(&run).await?;
+        if self.live(&run).is_none() && self.run_status(&run).await?.status.is_final() {
+            return Ok(());
         }
-        let cancelled = self.act(&run, |driver, now| {
+        let cancelled = self.act_reviving(&run, |driver, now| {
             if !driver.run.cancelling {
                 driver.run.cancel(now);
                 driver.cancel.send_replace(true);
@@ -259,15 +261,12 @@ impl DagExecutor {
         resolution: Resolution,
     ) -> Result<(), DagError> {
         let run = self.run_of(run);
-        if self.live(&run).is_none() {
-            self.revive(&run).await?;
-        }
         let given = match &resolution {
             Resolution::Complete(outputs) => Some(self.given(outputs.clone()).await?),
             _ => None,
         };
         let node = node.to_owned();
-        self.act(&run, move |driver, now| {
+        self.act_reviving(&run, move |driver, now| {
             let slot = in_state(driver, &node, State::Paused, "an attempt that was cut short")?;
             match (resolution, given) {
                 (Resolution::Fail, _) => {
@@ -336,6 +335,25 @@ impl DagExecutor {
             }
         }
     }
+}
+
+type Answer<T> = oneshot::Receiver<Result<T, DagError>>;
+
+fn asked<T: Send + 'static>(
+    act: impl FnOnce(&mut Driver, Millis) -> Result<T, DagError> + Send + 'static,
+) -> (Message, Answer<T>) {
+    let (reply, answer) = oneshot::channel();
+    let act = Box::new(move |driver: &mut Driver, now| {
+        let result = act(driver, now);
+        driver.after.push(Box::new(move |written| drop(reply.send(written.and(result)))));
+    });
+    (Message::Act(act), answer)
+}
+
+fn unheard(run: &str) -> DagError {
+    DagError::InvalidState(format!(
+        "run {run} takes no commands: it has just ended, or its last step could not be written; resume it"
+    ))
 }
 
 fn awaiting(driver: &Driver, node: &str) -> Result<Slot, DagError> {

@@ -120,10 +120,10 @@ fn summary(node: &NodeState) -> (State, u32, i64) {
         State::Skipped,
     ];
     let has = |state: &State| node.items.iter().any(|item| item.state == *state);
-    let state = match node.items.is_empty() && !node.expanded {
-        true => State::Pending,
-        false => TELLING.into_iter().find(has).unwrap_or(State::Completed),
-    };
+    let mut state = TELLING.into_iter().find(has).unwrap_or(State::Completed);
+    if node.items.is_empty() && !node.expanded {
+        state = State::Pending;
+    }
     let attempts = node.items.iter().map(|item| item.attempt).sum();
     (state, attempts, node.items.iter().map(|item| item.ms).sum())
 }

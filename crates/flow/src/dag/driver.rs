@@ -144,10 +144,13 @@ impl Driver {
 
     /// Works until the run ends, pauses, or is somebody else's.
     pub(crate) async fn drive(mut self) {
+        if !self.held.is_empty() {
+            self.listen().await;
+        }
         loop {
             self.advance().await;
             if let Err(error) = self.flush().await {
-                return self.leave(Err(error));
+                return self.leave(&Err(error));
             }
             if !matches!(self.run.status, RunStatus::Pending | RunStatus::Running) {
                 let answer = match (self.run.status, &self.run.reason) {
@@ -156,7 +159,7 @@ impl Driver {
                     }
                     _ => Ok(report(&self.run)),
                 };
-                return self.leave(answer);
+                return self.leave(&answer);
             }
             if !self.listen().await {
                 let released = self.executor.storage().journal().release(self.row, self.version);
@@ -164,7 +167,7 @@ impl Driver {
                     tracing::warn!(run = %self.run.run_id, %error, "the run could not be given up");
                 }
                 let reason = format!("run {}: the executor was stopped", self.run.run_id);
-                return self.leave(Err(DagError::InvalidState(reason)));
+                return self.leave(&Err(DagError::InvalidState(reason)));
             }
         }
     }
@@ -404,14 +407,14 @@ impl Driver {
     }
 
     /// The driver's end: nobody is left waiting, nothing goes on.
-    fn leave(mut self, answer: Result<DagExecutionReport, DagError>) {
+    fn leave(mut self, answer: &Result<DagExecutionReport, DagError>) {
         self.executor.forget(&self.run.run_id, &self.to_self);
         for live in self.attempts.values() {
             if let Some(abort) = &live.abort {
                 abort.abort();
             }
         }
-        if let Err(error) = &answer {
+        if let Err(error) = answer {
             for after in self.after.drain(..) {
                 after(Err(error.clone()));
             }

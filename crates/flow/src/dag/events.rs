@@ -59,7 +59,7 @@ pub enum EventKind {
     NodesAdded { nodes: Value },
     /// A node fanned out.
     NodeExpanded { node_id: String, keys: Value },
-    /// Fixed inputs were replaced.
+    /// Fixed inputs of a node were replaced, or the run was given more (then without a node).
     InputsUpdated { node_id: String },
     /// A signal came or went to somebody.
     SignalUpdated { name: String, step: Option<StepRef> },
@@ -74,11 +74,11 @@ impl DagExecutor {
         let found = self.storage().journal().run(&run).await?;
         let row = found.ok_or_else(|| DagError::DagNotFound(format!("there is no run {run}")))?;
         let rows = self.storage().journal().log(row.row, after, 10_000).await?;
-        rows.into_iter().map(|(row, _)| event(&run, row)).collect()
+        rows.into_iter().map(|(row, _)| event(&run, &row)).collect()
     }
 }
 
-fn event(run: &str, row: Row) -> Result<RuntimeEvent, DagError> {
+fn event(run: &str, row: &Row) -> Result<RuntimeEvent, DagError> {
     let data: Value = match &row.data {
         Some(text) => serde_json::from_str(text)?,
         None => Value::Null,
@@ -113,7 +113,7 @@ fn event(run: &str, row: Row) -> Result<RuntimeEvent, DagError> {
         21 => EventKind::StepPlanned { nodes: data },
         22 => EventKind::NodeExpanded { node_id: step.node_id, keys: data },
         23 => EventKind::NodesAdded { nodes: data },
-        24 => EventKind::InputsUpdated { node_id: step.node_id },
+        24 | 29 => EventKind::InputsUpdated { node_id: step.node_id },
         25 => {
             let paused = data["paused"].as_bool().unwrap_or(false);
             EventKind::BranchStateUpdated { branch: plain("branch"), paused }

@@ -30,8 +30,15 @@ use crate::storage::SqliteStorage;
 #[derive(Clone)]
 pub struct DagExecutor {
     pub(crate) inner: Arc<Inner>,
-    /// The run and node that an action's handle belongs to.
-    pub(crate) bound: Option<Arc<(String, String)>>,
+    /// What an action's handle belongs to.
+    pub(crate) bound: Option<Arc<Bound>>,
+}
+
+/// The run that an action's handle belongs to, and the name of its flow.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    run: String,
+    flow: String,
 }
 
 impl fmt::Debug for DagExecutor {
@@ -518,28 +525,17 @@ impl DagExecutor {
         if self.live(dag_or_run).is_some() {
             return dag_or_run.to_owned();
         }
-        if let Some(bound) = &self.bound
-            && let Ok(true) = self.is_bound_to(bound, dag_or_run)
-        {
-            return bound.0.clone();
+        // Several runs of one flow may be in memory; an action means the one that it belongs to.
+        if let Some(bound) = self.bound.as_ref().filter(|bound| bound.flow == dag_or_run) {
+            return bound.run.clone();
         }
         let newest = self.inner.newest.lock().unwrap_or_else(PoisonError::into_inner);
         newest.get(dag_or_run).cloned().unwrap_or_else(|| dag_or_run.to_owned())
     }
 
-    /// Whether a flow's name given by an action means its own run.
-    fn is_bound_to(&self, bound: &(String, String), name: &str) -> Result<bool, DagError> {
-        if bound.0 == name {
-            return Ok(true);
-        }
-        // Several runs of one flow may be in memory; an action means the one it belongs to.
-        let newest = self.inner.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(newest.contains_key(name))
-    }
-
     /// The handle of an action's attempt.
-    pub(crate) fn bound(&self, run: &str, node: &str) -> Self {
-        let bound = Some(Arc::new((run.to_owned(), node.to_owned())));
+    pub(crate) fn bound(&self, run: &str, flow: &str) -> Self {
+        let bound = Some(Arc::new(Bound { run: run.to_owned(), flow: flow.to_owned() }));
         Self { inner: Arc::clone(&self.inner), bound }
     }
 

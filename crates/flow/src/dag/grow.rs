@@ -26,9 +26,11 @@ impl DagExecutor {
     ) -> Result<Vec<String>, DagError> {
         let nodes: Vec<Node> = nodes
             .into_iter()
-            .map(|spec| match spec.node.id.is_empty() {
-                true => Node { id: self.gen_node_id(&spec.node.action), ..spec.node },
-                false => spec.node,
+            .map(|spec| {
+                if spec.node.id.is_empty() {
+                    return Node { id: self.gen_node_id(&spec.node.action), ..spec.node };
+                }
+                spec.node
             })
             .collect();
         self.require_actions(&nodes)?;
@@ -162,7 +164,7 @@ impl NodeAction for SubFlow {
         let executor = ctx.executor();
         executor.start(&flow, ctx.inputs.clone(), options).await?;
         if executor.live(&run).is_none() && !executor.run_status(&run).await?.status.is_final() {
-            executor.revive(&run).await?;
+            executor.revive(&run, None).await?;
         }
         let mut cancel = ctx.cancel.clone();
         let report = tokio::select! {
@@ -176,10 +178,10 @@ impl NodeAction for SubFlow {
             let (status, error) = (report.status.name(), report.error.unwrap_or_default());
             let error = anyhow::anyhow!("flow {flow} (run {run}) is {status}: {error}");
             // Its own nodes had their attempts; a failed run never becomes another.
-            return match report.status.is_final() {
-                true => Err(Permanent(error).into()),
-                false => Err(error),
-            };
+            if report.status.is_final() {
+                return Err(Permanent(error).into());
+            }
+            return Err(error);
         }
         let graph = executor.dag(&flow)?;
         let is_inner = |id: &String| graph.nodes.iter().any(|node| node.dependencies.contains(id));

@@ -38,7 +38,7 @@ pub trait EventSink: Send + Sync {
 #[expect(missing_docs, reason = "fields are the arguments of the verbs they name")]
 pub enum HookCommand {
     /// Add one node.
-    AddNode(NodeSpec),
+    AddNode(Box<NodeSpec>),
     /// Add nodes, all or none.
     AddNodes(Vec<NodeSpec>),
     /// Replace fixed inputs of a node that has not begun.
@@ -181,7 +181,7 @@ impl Listener for Hook {
         for command in self.0.handle(event).await {
             let done = match command {
                 HookCommand::AddNode(node) => {
-                    executor.add_nodes_atomic(run, vec![node]).await.map(drop)
+                    executor.add_nodes_atomic(run, vec![*node]).await.map(drop)
                 }
                 HookCommand::AddNodes(nodes) => {
                     executor.add_nodes_atomic(run, nodes).await.map(drop)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::cache::{self, Cache, Scopes};
+use super::driver::Message;
 use super::executor::DagExecutor;
 use super::steps::element_scope;
 use crate::error::DagError;
@@ -40,7 +41,7 @@ impl DagExecutor {
                 continue;
             }
             let id = row.run_id.clone();
-            match self.take_over(row).await {
+            match self.take_over(row, None).await {
                 Ok(true) => recovered.push(id),
                 Ok(false) => {}
                 // One damaged run does not keep the others from going on.
@@ -77,8 +78,8 @@ impl DagExecutor {
         }
     }
 
-    /// Lets a run that stands go on in this process.
-    pub(crate) async fn revive(&self, run: &str) -> Result<(), DagError> {
+    /// Lets a run that stands go on in this process; `first` happens to it before anything begins.
+    pub(crate) async fn revive(&self, run: &str, first: Option<Message>) -> Result<(), DagError> {
         let found = self.storage().journal().run(run).await?;
         let row = found.ok_or_else(|| DagError::DagNotFound(format!("there is no run {run}")))?;
         if row.status.is_final() {
@@ -89,13 +90,13 @@ impl DagExecutor {
         if works && !self.is_free(&row, self.storage().clock().now()) {
             return Err(DagError::LockError(format!("run {run} is at work in another process")));
         }
-        if self.take_over(row).await? {
+        if self.take_over(row, first).await? {
             return Ok(());
         }
         Err(DagError::StaleLease(format!("run {run} was taken over by another process")))
     }
 
-    async fn take_over(&self, row: RunRow) -> Result<bool, DagError> {
+    async fn take_over(&self, row: RunRow, first: Option<Message>) -> Result<bool, DagError> {
         if !self.storage().journal().claim(&row, self.storage().owner().name()).await? {
             return Ok(false);
         }
@@ -112,6 +113,7 @@ impl DagExecutor {
         let mut driver = self.driver(run, values);
         driver.row = key;
         driver.version = version;
+        driver.held.extend(first);
         self.spawn(driver);
         Ok(true)
     }
@@ -134,7 +136,7 @@ impl DagExecutor {
             let is_last = page.len() < PAGE as usize;
             for (entry, inline) in page {
                 let (at, artifact) = (entry.at, entry.artifact.clone());
-                let entry = decode(&run, entry)?;
+                let entry = decode(&run, &entry)?;
                 run.replay(at, &entry);
                 if let Entry::Completed { slot, writes, .. } = &entry {
                     let outputs = self.outputs(artifact, inline).await?;
@@ -148,6 +150,8 @@ impl DagExecutor {
                     }
                     scopes.entry(scope).or_default().extend(outputs);
                     cache::apply(&mut scopes, writes);
+                } else if let Entry::InputsGiven { values } = &entry {
+                    scopes.entry(cache::INPUTS.to_owned()).or_default().extend(values.clone());
                 } else if let Entry::Expanded { node, keys } = &entry
                     && keys.is_empty()
                 {

@@ -131,7 +131,7 @@ impl Driver {
             app_data: self.executor.app_data(),
             cancel: CancelToken(self.cancel.subscribe()),
             node: Arc::clone(node),
-            executor: self.executor.bound(&self.run.run_id, &node.id),
+            executor: self.executor.bound(&self.run.run_id, &self.run.flow),
             link: Link { slot, attempt, driver: self.to_self.clone() },
         };
         Job {

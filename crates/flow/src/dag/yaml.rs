@@ -58,7 +58,8 @@ pub fn parse(text: &str) -> Result<Loaded, DagError> {
     Err(DagError::InvalidGraph(format!("flow {}: {}", graph.name, problems.join("; "))))
 }
 
-type Other = std::collections::BTreeMap<String, serde::de::IgnoredAny>;
+/// Keys that nobody reads.
+type Other = std::collections::BTreeMap<String, serde_json::Value>;
 
 #[derive(Deserialize)]
 struct GraphForm {

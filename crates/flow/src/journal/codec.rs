@@ -74,6 +74,7 @@ pub(crate) fn encode(run: &RunState, recorded: &Recorded) -> Row {
             row.node = Some(run.nodes[*node].node.id.clone());
             data = values.clone();
         }
+        Entry::InputsGiven { values } => data = Value::Object(values.clone()),
         Entry::Branch { branch, paused } => data = json!({ "branch": branch, "paused": paused }),
         Entry::Signal { name, payload } => data = json!({ "name": name, "payload": payload }),
         Entry::Delivered { name: of, .. } => {
@@ -109,11 +110,12 @@ fn kind(entry: &Entry) -> i64 {
         Entry::Signal { .. } => 26,
         Entry::Delivered { .. } => 27,
         Entry::Emitted { .. } => 28,
+        Entry::InputsGiven { .. } => 29,
     }
 }
 
 /// The entry of a row; `run` is the state before it.
-pub(crate) fn decode(run: &RunState, row: Row) -> Result<Entry, DagError> {
+pub(crate) fn decode(run: &RunState, row: &Row) -> Result<Entry, DagError> {
     let wrong = |what: &str| {
         DagError::DatabaseError(format!(
             "run {}: entry {} of its log has {what}; restore the file from a backup",
@@ -185,6 +187,7 @@ pub(crate) fn decode(run: &RunState, row: Row) -> Result<Entry, DagError> {
             payload: data["payload"].clone(),
         },
         27 => Entry::Delivered { slot: slot()?, name: text("name").unwrap_or_default() },
+        29 => Entry::InputsGiven { values: serde_json::from_value(data)? },
         28 => Entry::Emitted { slot: slot()?, event: data },
         _ => return Err(wrong("an unknown kind; it was written by a newer program")),
     })

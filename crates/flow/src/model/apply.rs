@@ -20,13 +20,15 @@ impl RunState {
     pub(super) fn apply(&mut self, at: i64, entry: &Entry) {
         match entry {
             Entry::Run { status, reason } => self.apply_status(at, *status, reason.as_ref()),
-            Entry::Planned { .. } | Entry::Emitted { .. } => {}
+            Entry::Planned { .. } | Entry::Emitted { .. } | Entry::InputsGiven { .. } => {}
             Entry::Started { slot, attempt, .. } => {
                 self.set(at, *slot, State::Running);
+                if let Some(due) = self.item_mut(*slot).due.take() {
+                    self.timers.remove(&(due, *slot));
+                }
                 let item = self.item_mut(*slot);
                 item.attempt = *attempt;
                 item.began = Some(at);
-                item.due = None;
             }
             Entry::Completed { slot, attempt, artifact, ms, .. } => {
                 let item = self.item_mut(*slot);
@@ -84,7 +86,7 @@ impl RunState {
             }
             Entry::Delivered { slot, name } => {
                 if let Some(payload) =
-                    self.signals.get_mut(name).and_then(|queue| queue.pop_front())
+                    self.signals.get_mut(name).and_then(std::collections::VecDeque::pop_front)
                 {
                     self.item_mut(*slot).delivered.push((name.clone(), payload));
                 }

@@ -148,13 +148,10 @@ fn bad_reference(
     }
     let declared = &graph.nodes[of].outputs;
     let output = rest.split('.').next().unwrap_or(rest);
-    if !declared.is_empty()
-        && !declared.iter().any(|known| known.name == output)
-        && !(graph.nodes[of].for_each.is_some() && output == "items")
-    {
-        return Some(format!("reference `{reference}`: `{head}` declares no output `{output}`"));
-    }
-    None
+    let is_known = declared.is_empty()
+        || declared.iter().any(|known| known.name == output)
+        || (graph.nodes[of].for_each.is_some() && output == "items");
+    (!is_known).then(|| format!("reference `{reference}`: `{head}` declares no output `{output}`"))
 }
 
 fn is_ancestor(

@@ -166,6 +166,7 @@ impl DagConfig {
 
     /// `base` with every field of `over` that differs from its default.
     #[must_use]
+    #[expect(clippy::float_cmp, reason = "whether a setting was touched, not how close it is")]
     pub fn merge(base: &Self, over: &Self) -> Self {
         let plain = Self::default();
         let mut merged = base.clone();

@@ -346,6 +346,11 @@ impl RunState {
         Ok(())
     }
 
+    /// Notes more inputs.
+    pub(crate) fn give(&mut self, now: i64, values: serde_json::Map<String, Value>) {
+        self.record(now, Entry::InputsGiven { values });
+    }
+
     /// Notes what an action told.
     pub(crate) fn emit(&mut self, now: i64, slot: Slot, event: Value) {
         self.record(now, Entry::Emitted { slot, event });

@@ -155,6 +155,11 @@ pub enum Entry {
         /// The new ones.
         values: Value,
     },
+    /// A caller gave the run more inputs.
+    InputsGiven {
+        /// By name.
+        values: serde_json::Map<String, Value>,
+    },
     /// A branch was paused (true) or resumed.
     Branch {
         /// Node id or label.

@@ -255,7 +255,7 @@ impl RunState {
     pub(crate) fn fail(&mut self, now: i64, slot: Slot, error: String, permanent: bool) {
         let attempt = self.item(slot).attempt;
         let ms = self.item(slot).began.map_or(0, |began| now - began);
-        if self.cancelling {
+        if self.cancelling || self.stopping {
             return self.record(now, Entry::Cancelled { slot });
         }
         let last = permanent || self.is_last_attempt(slot);

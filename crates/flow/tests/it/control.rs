@@ -66,7 +66,7 @@ async fn case_11_signals_are_kept_delivered_once_and_may_be_awaited_for_a_time()
         let notes = notes.clone();
         Box::pin(async move {
             notes.note(&ctx.node_id);
-            let got = ctx.wait_signal("go", Some(Duration::from_secs(60))).await?;
+            let got = ctx.wait_signal("go", Some(Duration::from_mins(1))).await?;
             Ok(NodeOutput::success(json!({ "got": got })))
         })
     });
@@ -203,8 +203,9 @@ async fn case_16_observers_that_panic_or_sleep_hold_nothing_up_and_events_have_n
     site.executor.add_observer(Arc::new(Bad));
     let (sender, mut events) = tokio::sync::mpsc::channel(1);
     site.executor.set_event_channel(sender);
-    let nodes: String = (0..30).map(|n| format!("  - {{id: n{n}, action: ok}}\n")).collect();
-    let report = site.run(&format!("name: o\nnodes:\n{nodes}")).await.unwrap();
+    let nodes: Vec<String> = (0..30).map(|n| format!("{{id: n{n}, action: ok}}")).collect();
+    let nodes = nodes.join(", ");
+    let report = site.run(&format!("name: o\nnodes: [{nodes}]")).await.unwrap();
     assert!(report.success);
     let mut seen = 0;
     loop {

@@ -51,7 +51,10 @@ async fn case_04_regression_10_22_pause_then_resume_runs_only_what_is_missing() 
         notes.note(&ctx.node_id);
         let fails = state.load(Ordering::SeqCst) == 1;
         Box::pin(async move {
-            if fails { anyhow::bail!("not yet") } else { Ok(NodeOutput::success_empty()) }
+            if fails {
+                anyhow::bail!("not yet");
+            }
+            Ok(NodeOutput::success_empty())
         })
     });
     let report = site.run(&abc("Pause", "mend")).await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -123,7 +124,6 @@ fn kill_child(folder: &Path, width: usize, die_at: u64, lag: u64, once: bool) {
         .env(CHILD, order.to_string())
         .output()
         .unwrap();
-    use std::os::unix::process::ExitStatusExt as _;
     assert_eq!(output.status.signal(), Some(6), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -168,7 +168,7 @@ async fn case_06_a_killed_chain_repeats_at_most_what_was_in_flight() {
         let last = executor.get_node_output_json("run", &format!("n{}", STEPS - 1)).await.unwrap();
         assert_eq!(last.unwrap()["n"], json!(STEPS / width));
         let events = executor.events("run", 0).await.unwrap();
-        assert!(events.iter().enumerate().all(|(at, event)| event.sequence == at as i64 + 1));
+        assert!(events.iter().zip(1..).all(|(event, number)| event.sequence == number));
     }
 }
 
@@ -187,10 +187,10 @@ async fn case_07_a_killed_chain_of_steps_at_most_once_repeats_none() {
             let node = &doubt.unwrap().node_id;
             let had_effect = effects(folder.path()).contains_key(node);
             let number: u64 = node[1..].parse().unwrap();
-            let resolution = match had_effect {
-                true => mayfly_flow::Resolution::Complete(json!({ "n": number + 1 })),
-                false => mayfly_flow::Resolution::Retry,
-            };
+            let mut resolution = mayfly_flow::Resolution::Retry;
+            if had_effect {
+                resolution = mayfly_flow::Resolution::Complete(json!({ "n": number + 1 }));
+            }
             executor.resolve("run", node, resolution).await.unwrap();
         }
         assert!(executor.wait_run("run").await.unwrap().success);

@@ -1,13 +1,24 @@
 //! Flows from outside: what runs, in what order, what survives.
 
+#[cfg(test)]
 mod control;
+#[cfg(test)]
 mod failures;
+#[cfg(test)]
 mod growth;
+#[cfg(test)]
 mod kill;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
 mod order;
+#[cfg(test)]
 mod property;
+#[cfg(test)]
 mod restart;
+#[cfg(test)]
 mod seed;
+#[cfg(test)]
 mod sim;
+#[cfg(test)]
 mod site;

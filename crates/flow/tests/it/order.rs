@@ -51,8 +51,9 @@ async fn regression_04_many_roots_run_within_the_limit() {
             Ok(NodeOutput::success_empty())
         })
     });
-    let roots: String = (0..120).map(|n| format!("  - {{id: n{n}, action: count}}\n")).collect();
-    let report = site.run(&format!("name: wide\nnodes:\n{roots}")).await.unwrap();
+    let roots: Vec<String> = (0..120).map(|n| format!("{{id: n{n}, action: count}}")).collect();
+    let roots = roots.join(", ");
+    let report = site.run(&format!("name: wide\nnodes: [{roots}]")).await.unwrap();
     assert!(report.success);
     assert_eq!(most.load(std::sync::atomic::Ordering::SeqCst), 7);
 }

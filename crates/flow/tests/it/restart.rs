@@ -31,7 +31,7 @@ async fn case_07_an_attempt_that_must_not_be_repeated_waits_to_be_resolved() {
     site.executor.stop().await;
     drop(site);
     let site = Site::on(&path, quick()).await;
-    assert_eq!(site.executor.recover().await.unwrap(), [run.clone()]);
+    assert_eq!(site.executor.recover().await.unwrap(), std::slice::from_ref(&run));
     let report = site.executor.wait_run(&run).await.unwrap();
     assert_eq!(report.status, RunStatus::Paused);
     assert_eq!((states(&report)["pay"], states(&report)["free"]), ("paused", "completed"));
@@ -148,7 +148,7 @@ async fn case_08_a_process_past_its_lease_is_replaced_and_its_writes_are_refused
     first.executor.storage().clone().init_database().await.unwrap();
     let db = rusqlite::Connection::open(folder.path().join("f.db")).unwrap();
     db.execute("UPDATE owners SET lease_expires_at = 0", []).unwrap();
-    assert_eq!(second.executor.recover().await.unwrap(), [run.clone()]);
+    assert_eq!(second.executor.recover().await.unwrap(), std::slice::from_ref(&run));
     assert!(second.executor.wait_run(&run).await.unwrap().success);
     assert_eq!(count.load(Ordering::SeqCst), 1);
     let executor = first.executor.clone();

@@ -8,6 +8,7 @@ use mayfly_flow::{
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+#[expect(clippy::unused_async, reason = "the form that function actions have")]
 async fn process_data(_executor: &mut DagExecutor, node: &Node, cache: &Cache) -> Result<()> {
     // Get inputs
     let input: String = parse_input_from_name(cache, "data", &node.inputs)?;
