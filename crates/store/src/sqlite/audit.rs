@@ -9,13 +9,17 @@ use uuid::Uuid;
 
 use super::fault::Fault;
 
-/// Every so many lines the log of the organization at hand is pruned.
-const PRUNE_EVERY: i64 = 64;
+/// Ids in a block. The log of an organization is pruned with its first line in each block, so it keeps at most
+/// this many lines too many, whoever else writes.
+const BLOCK: i64 = 64;
 /// Most lines of a page.
 const MOST: u32 = 200;
 
 pub(super) fn add(db: &Connection, entry: &Entry, keep: u32) -> Result<(), Fault> {
     let organization = entry.organization.as_uuid().as_bytes();
+    let last: Option<i64> = db
+        .prepare_cached("SELECT max(id) FROM audit WHERE organization = ?1")?
+        .query_row([organization], |row| row.get(0))?;
     db.prepare_cached(
         "INSERT INTO audit (at, organization, key, origin, action, object, status, rule, count)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -31,7 +35,7 @@ pub(super) fn add(db: &Connection, entry: &Entry, keep: u32) -> Result<(), Fault
         entry.rule,
         i64::try_from(entry.count).unwrap_or(i64::MAX),
     ])?;
-    if db.last_insert_rowid() % PRUNE_EVERY == 0 {
+    if last.is_some_and(|last| last / BLOCK != db.last_insert_rowid() / BLOCK) {
         db.prepare_cached(
             "DELETE FROM audit WHERE organization = ?1 AND id <= (SELECT id FROM audit
                 WHERE organization = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
