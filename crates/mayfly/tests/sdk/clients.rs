@@ -96,7 +96,6 @@ tests! {
     python_oldest_sync_reach: python("python-oldest", "sync", "reach");
     python_oldest_sync_processes: python("python-oldest", "sync", "processes");
     python_oldest_async_processes: python("python-oldest", "async", "processes");
-    python_oldest_sync_run: python("python-oldest", "sync", "run");
     typescript_reach: typescript("esm", "reach");
     python_new_sync_errors: python("python-new", "sync", "errors");
     python_new_async_life: python("python-new", "async", "life");
