@@ -233,6 +233,8 @@ async fn a_line_is_written_for_a_caller_who_left_before_the_answer() {
     let edge = Edge::new().await;
     // The key is known from here on, so the call is let in before it has to wait for anything.
     assert_eq!(edge.get("/api/sandbox").await.status, StatusCode::OK);
+    let runtime = edge.world.runtime(&mayfly_testkit::Fuse::never());
+    runtime.delay(mayfly_testkit::Verb::Create, std::time::Duration::from_millis(50));
     let mut call = Box::pin(edge.call("POST", "/api/sandbox", r#"{"name":"left"}"#));
     assert!(futures_util::poll!(&mut call).is_pending(), "the answer came at once");
     drop(call);
