@@ -228,7 +228,7 @@ async fn the_audit_log_says_who_did_what_to_what_and_what_was_refused() {
     assert_eq!(own.status, StatusCode::OK);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_line_is_written_for_a_caller_who_left_before_the_answer() {
     let edge = Edge::new().await;
     // The key is known from here on, so the call is let in before it has to wait for anything.
