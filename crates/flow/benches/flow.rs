@@ -296,8 +296,12 @@ async fn resume(folder: &Path) -> f64 {
     first.load_yaml(&text).unwrap();
     let options = StartOptions { run_id: Some("long".into()), ..StartOptions::default() };
     first.start("long", Value::Null, options).await.unwrap();
-    while first.events("long", 20_003).await.unwrap().is_empty() {
+    // The beginning, the plan, the gate, and two entries per step.
+    let mut waited = 0;
+    while first.events("long", 20_002).await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;
+        waited += 1;
+        assert!(waited < 3_000, "10,000 steps took a minute");
     }
     first.stop().await;
     drop(first);
