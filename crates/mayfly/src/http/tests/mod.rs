@@ -25,6 +25,7 @@ mod tenants_attack;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -95,7 +96,9 @@ impl Edge {
     pub(super) async fn over(world: World, store: Arc<dyn Store>, options: Options) -> Self {
         let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) =
             (world.clock.clone(), world.entropy.clone());
-        let settings = Settings { target: "us".to_owned(), ..Settings::default() };
+        // Timers look often: their time is the world's, which stands still unless a test moves it.
+        let timer_tick = Duration::from_millis(10);
+        let settings = Settings { target: "us".to_owned(), timer_tick, ..Settings::default() };
         let engine = Engine::open(
             Arc::clone(&store),
             world.runtime(&Fuse::never()),

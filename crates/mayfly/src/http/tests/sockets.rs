@@ -120,13 +120,28 @@ async fn the_end_of_the_server_is_told() {
 }
 
 #[tokio::test]
-async fn an_open_socket_is_use_of_its_sandbox() {
+async fn l9_an_open_socket_is_use_of_its_sandbox() {
     let site = Site::new().await;
+    let quiet = site.edge.sandbox().await;
     let mut talk = site.talk("pty/create-connect?id=p", &[]).await;
     talk.json().await;
     assert_eq!(site.edge.app.idle(), Duration::ZERO, "and of a background server");
     site.edge.world.clock.advance(Duration::from_hours(1));
+    stopped(&site, &quiet).await;
     let shown = site.edge.get(&format!("/api/sandbox/{}", site.id)).await.json();
-    assert_eq!(shown["state"], "started");
+    assert_eq!(shown["state"], "started", "though the timers have looked");
     talk.leave().await;
+    site.edge.world.clock.advance(Duration::from_hours(1));
+    stopped(&site, &site.id).await;
+}
+
+/// Waits until its timer has stopped a sandbox.
+async fn stopped(site: &Site, id: &str) {
+    for _ in 0..1000 {
+        if site.edge.get(&format!("/api/sandbox/{id}")).await.json()["state"] == "stopped" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{id} was not stopped");
 }
