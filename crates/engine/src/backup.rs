@@ -1,6 +1,6 @@
 //! The platform at one moment, for backups: its records, and the files of every sandbox.
 
-use mayfly_core::access::{Caller, Permission};
+use mayfly_core::access::Caller;
 use mayfly_core::id::{CaptureId, SandboxId};
 use mayfly_core::ports::captures::{Exported, Sink};
 use mayfly_core::ports::store::Copy;
@@ -8,7 +8,7 @@ use mayfly_core::{Error, Kind, Result};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::Engine;
-use crate::house::{House, need};
+use crate::house::{House, need_operator};
 
 /// What a backup is written from. It takes disk only for what changes meanwhile; end it with [`Engine::end_frame`].
 #[derive(Debug)]
@@ -24,14 +24,10 @@ impl Engine {
     /// Holds the platform as it is now: whatever was acknowledged before the call is in it, and of each sandbox what
     /// was written before. Everything goes on meanwhile.
     ///
-    /// Needs `admin` of the organization that the server was set up with, since all others' things are in it.
+    /// The operator's alone, since the things and secrets of all organizations are in it.
     /// [`Kind::Conflict`] while another backup is under way, [`Kind::Unsupported`] where files cannot be copied.
     pub async fn frame(&self, caller: &Caller) -> Result<Frame> {
-        need(caller, Permission::Admin)?;
-        if caller.organization != self.house.organization {
-            return Err(Error::new(Kind::Denied, "a backup holds the things of all organizations")
-                .with_hint("use a key of the organization that the server was set up with"));
-        }
+        need_operator(caller, "back it up")?;
         let house = &self.house;
         house.runtime.captures()?;
         let only = house.backing_up.clone().try_lock_owned().map_err(|_| {

@@ -116,6 +116,16 @@ pub(crate) fn operator(organization: OrganizationId) -> Caller {
     Caller { organization, permissions: [Permission::Admin].into(), key: None, operator: true }
 }
 
+/// Refuses whoever the operating system does not vouch for; `what` completes "may ...".
+pub(crate) fn need_operator(caller: &Caller, what: &str) -> Result<()> {
+    need(caller, Permission::Admin)?;
+    if caller.operator {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Denied, format!("only the operator of the server may {what}"))
+        .with_hint("use `mayfly` on the server's own machine, as the server's user or root"))
+}
+
 /// Refuses a caller without the permission.
 pub(crate) fn need(caller: &Caller, permission: Permission) -> Result<()> {
     if caller.may(permission) {

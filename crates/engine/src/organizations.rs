@@ -1,11 +1,11 @@
 //! Organizations: made, limited and deleted by the operator.
 
-use mayfly_core::access::{Caller, Organization, Permission, Quota};
+use mayfly_core::access::{Caller, Organization, Quota};
 use mayfly_core::id::OrganizationId;
-use mayfly_core::{Error, Kind, Result};
+use mayfly_core::{Error, Result};
 
 use crate::commit;
-use crate::house::{House, need, not_found, operator};
+use crate::house::{House, need_operator, not_found, operator};
 use crate::tenants::Use;
 
 /// Most bytes of a name.
@@ -43,7 +43,7 @@ impl Organizations<'_> {
 
     /// Makes one. Operator only. [`Kind::Conflict`] when the name is taken.
     pub async fn create(&self, caller: &Caller, name: &str, quota: Quota) -> Result<Organization> {
-        need_operator(caller)?;
+        need_operator(caller, "change organizations")?;
         check(name)?;
         let organization = Organization {
             id: OrganizationId::from_uuid(self.0.entropy.uuid()),
@@ -74,7 +74,7 @@ impl Organizations<'_> {
         id_or_name: &str,
         quota: Quota,
     ) -> Result<Organization> {
-        need_operator(caller)?;
+        need_operator(caller, "change organizations")?;
         let changed = Organization { quota, ..self.get(caller, id_or_name)? };
         commit::put_organization(&*self.0.store, &changed).await?;
         self.0.tenants.put(changed.clone());
@@ -84,7 +84,7 @@ impl Organizations<'_> {
     /// Deletes one with its keys, which are refused from then on. Operator only. [`Kind::Conflict`] while it has
     /// sandboxes or snapshots, and for the server's own one.
     pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<()> {
-        need_operator(caller)?;
+        need_operator(caller, "change organizations")?;
         let house = self.0;
         let organization = self.get(caller, id_or_name)?;
         if organization.id == house.organization {
@@ -104,15 +104,6 @@ impl Organizations<'_> {
             }
         }
     }
-}
-
-fn need_operator(caller: &Caller) -> Result<()> {
-    need(caller, Permission::Admin)?;
-    if caller.operator {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Denied, "only the operator of the server may change organizations")
-        .with_hint("use `mayfly org` on the server's own machine"))
 }
 
 fn check(name: &str) -> Result<()> {

@@ -38,8 +38,8 @@ const WAITING: usize = 8;
 /// Compression level: files of sandboxes are many and mostly compressed once already.
 const LEVEL: i32 = 3;
 
-/// A backup as a zstd-compressed tar archive; a connection that breaks off before its end is no backup. Needs `admin`
-/// of the organization that the server was set up with.
+/// A backup as a zstd-compressed tar archive; a connection that breaks off before its end is no backup. The
+/// operator's alone, over the server's private socket: the things and secrets of all organizations are in it.
 #[utoipa::path(get, path = "/api/system/backup", tag = "system",
     responses((status = 200, content_type = "application/zstd", body = String)))]
 async fn backup(State(app): State<App>, Who(caller): Who) -> Answer<Response> {
