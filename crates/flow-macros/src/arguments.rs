@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let cases = [
-            (quote!(nmae = "x"), "unknown argument `nmae`"),
+            (quote!(title = "x"), "unknown argument `title`"),
             (quote!(name = 5), "`name` takes a text"),
             (quote!(name = "a", name = "b"), "given twice"),
         ];

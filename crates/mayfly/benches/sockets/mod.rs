@@ -1,4 +1,4 @@
-//! Figures of WebSockets: how fast the log of a session comes, and how soon a key comes back from a terminal.
+//! Figures of web sockets: how fast the log of a session comes, and how soon a key comes back from a terminal.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,11 +1,11 @@
-//! A client of WebSockets that costs a descriptor and nothing else.
+//! A client of web sockets that costs a descriptor and nothing else.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
 /// Longest wait for the other end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An open WebSocket.
 #[derive(Debug)]

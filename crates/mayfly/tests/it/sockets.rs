@@ -1,4 +1,4 @@
-//! WebSockets by the thousand, and over the death of a server.
+//! Web sockets by the thousand, and over the death of a server.
 //!
 //! `MAYFLY_TEST_SCALE=full` opens 10,000 at once instead of 500.
 
@@ -151,7 +151,7 @@ fn r11_thousands_of_web_sockets_at_once_are_served_bounded_and_let_go() {
         assert_eq!(all.len(), 108_894 + 5, "nothing is missing");
     }
     let used = site.memory().saturating_sub(before);
-    println!("{count} sockets: {} KiB each", used / count as u64 >> 10);
+    println!("{count} sockets: {} KiB each", (used / count as u64) >> 10);
     assert!(used < count as u64 * EACH + (64 << 20), "{used} bytes for {count} sockets");
     assert_eq!(site.house.ok(&["sandbox", "exec", "other", "--", "echo", "there"]), "there\n");
     drop((logs, terminals));
@@ -183,7 +183,8 @@ fn what_is_followed_over_a_kill_of_the_server_is_complete_when_attached_again() 
     let mut lines = site.open(&format!("{log}/logs?follow=true")).unwrap();
     let mut terminal = site.open("process/pty/t/connect").unwrap();
     let (all, end) = lines.rest();
-    let expected: String = (1..=400).map(|n| format!("line {n}\n")).collect();
+    let expected: Vec<String> = (1..=400).map(|n| format!("line {n}\n")).collect();
+    let expected = expected.concat();
     assert_eq!(String::from_utf8_lossy(&all), format!("\x01\x01\x01{expected}"));
     assert_eq!(end, Frame::Close(1000));
     let seen = terminal.until("fin1\r\n");
