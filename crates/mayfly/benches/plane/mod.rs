@@ -61,7 +61,7 @@ pub(crate) fn fill(folder: &Path, count: u128) {
                 snapshot_name: snapshot.name.clone(),
                 user: "root".to_owned(),
                 later_env: std::collections::BTreeMap::new(),
-            env: [("PATH".to_owned(), "/usr/bin".to_owned())].into(),
+                env: [("PATH".to_owned(), "/usr/bin".to_owned())].into(),
                 labels: [("number".to_owned(), number.to_string())].into(),
                 public: false,
                 target: "us".to_owned(),

@@ -1,6 +1,7 @@
 //! N7: no protocol and no family goes round the policy; N8: block all lets nothing out, ever.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use mayfly_core::network::NetworkPolicy;
 use mayfly_core::ports::runtime::Runtime as _;
@@ -96,13 +97,14 @@ fn n8_shows_on_a_weakened_policy() {
     }
     let ran = sandbox.reach("say('name', tcp('good.example'))");
     assert_eq!((ran.value("name"), internet.asked("good.example") > 0), ("True", true));
-    // A policy that comes late, or with a gap, would be seen.
+    // A policy that comes late, or with a gap of some milliseconds, would be seen.
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 for policy in [&open, &NetworkPolicy::blocked()] {
                     bench.wait(bench.runtime().set_network(sandbox.id(), policy)).unwrap();
+                    std::thread::sleep(Duration::from_millis(20));
                 }
             }
         });
