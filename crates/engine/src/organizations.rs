@@ -41,7 +41,7 @@ impl Organizations<'_> {
         (used, organization.quota.or(self.0.settings.quota))
     }
 
-    /// Makes one. Operator only. [`Kind::Conflict`] when the name is taken.
+    /// Makes one. Operator only. [`mayfly_core::Kind::Conflict`] when the name is taken.
     pub async fn create(&self, caller: &Caller, name: &str, quota: Quota) -> Result<Organization> {
         need_operator(caller, "change organizations")?;
         check(name)?;
@@ -81,7 +81,7 @@ impl Organizations<'_> {
         Ok(changed)
     }
 
-    /// Deletes one with its keys, which are refused from then on. Operator only. [`Kind::Conflict`] while it has
+    /// Deletes one with its keys, which are refused from then on. Operator only. [`mayfly_core::Kind::Conflict`] while it has
     /// sandboxes or snapshots, and for the server's own one.
     pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<()> {
         need_operator(caller, "change organizations")?;

@@ -178,7 +178,9 @@ impl Connection {
             let socket = self.socket.get_ref().as_fd();
             match rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::TRUNC) {
                 Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                Err(rustix::io::Errno::CONNRESET) => break 0,
+                // The other end went with packets of ours unread. The kernel says so once, before the packets
+                // that it sent; they come with the next look, then its end.
+                Err(rustix::io::Errno::CONNRESET) => {}
                 result => break result?.1,
             }
         };
