@@ -6,15 +6,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use mayfly_core::id::SandboxId;
 use mayfly_core::ports::store::Store as _;
 use mayfly_core::{Error, Kind, Result};
 use mayfly_runtime::local::captures::{Unpacker, below};
 
 use super::clock::HostClock;
-use super::{LocalRuntime, SqliteStore, runtime_options};
+use super::{LocalRuntime, SqliteStore, runtime_options, secrets};
 use crate::config::Config;
 use crate::http::backup::{FIRST, LAST, MASTER, RECORDS, SANDBOXES};
 use crate::lock::DataLock;
@@ -146,8 +144,7 @@ fn unpack(
             name if name == MASTER.as_bytes() => {
                 let mut key = [0; 32];
                 entry.read_exact(&mut key)?;
-                let line = format!("{}\n", STANDARD.encode(key));
-                private(&data.join(MASTER), &mut line.as_bytes())?;
+                private(&data.join(MASTER), &mut secrets::line(&key).as_bytes())?;
             }
             name if name == LAST.as_bytes() => {
                 return ended(&text(&mut entry)?, count);

@@ -38,11 +38,16 @@ pub(crate) fn master_key(data_dir: &Path, entropy: &dyn Entropy) -> Result<[u8; 
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let mut key = [0; 32];
             entropy.fill(&mut key);
-            write_private(&path, &format!("{}\n", STANDARD.encode(key)))?;
+            write_private(&path, &line(&key))?;
             Ok(key)
         }
         Err(error) => Err(unusable(&path, error)),
     }
+}
+
+/// A master key as its file holds it.
+pub(super) fn line(key: &[u8; 32]) -> String {
+    format!("{}\n", STANDARD.encode(key))
 }
 
 /// Tells the operator the first key: on the terminal, else in a file, never in a log.
