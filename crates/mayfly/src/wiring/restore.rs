@@ -76,7 +76,8 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         return Ok(());
     }
     let data = config.storage.data_dir.display();
-    Err(Error::conflict(format!("a restore into {data} did not end"))
+    // No conflict: a client that started this server would wait for another one to answer.
+    Err(Error::new(Kind::Unavailable, format!("a restore into {data} did not end"))
         .with_hint("repeat `mayfly restore FILE`, or remove what is there with `mayfly uninstall`"))
 }
 
