@@ -31,6 +31,7 @@ mod multipart;
 mod network;
 mod older;
 mod openapi;
+mod openapi_refusals;
 mod organizations;
 mod pass;
 mod preview;

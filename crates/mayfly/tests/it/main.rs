@@ -5,6 +5,8 @@ mod cli;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod ordinary_user;
 #[cfg(test)]
 mod reach;
