@@ -64,6 +64,9 @@ impl Endpoint<'_> {
 pub(super) fn add(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     components.schemas.insert(Refusal::name().into_owned(), Refusal::schema());
+    for (status, _, meaning) in RULES {
+        components.responses.insert(name(status), RefOr::T(refusal(meaning)));
+    }
     for (path, item) in &mut document.paths.paths {
         let PathItem { get, put, post, delete, patch, .. } = item;
         complete(path, true, get);
@@ -79,12 +82,18 @@ fn complete(path: &str, reads: bool, operation: &mut Option<Operation>) {
     let nothing = [SecurityRequirement::default()];
     let secured = operation.security.as_deref() != Some(&nothing);
     let endpoint = Endpoint { path, reads, secured, body: operation.request_body.is_some() };
-    for (status, holds, meaning) in RULES {
+    for (status, holds, _) in RULES {
         if holds(&endpoint) {
             let answers = &mut operation.responses.responses;
-            answers.entry((*status).to_owned()).or_insert_with(|| RefOr::T(refusal(meaning)));
+            let refused = || RefOr::Ref(Ref::from_response_name(name(status)));
+            answers.entry((*status).to_owned()).or_insert_with(refused);
         }
     }
+}
+
+/// What the answer of a status is called among the document's parts.
+fn name(status: &str) -> String {
+    format!("refused-{status}")
 }
 
 fn refusal(meaning: &str) -> Response {
@@ -111,6 +120,7 @@ mod tests {
         assert!(answers("/toolbox/{sandbox}/git/push", "post").contains("422"));
         // The handler's own words stay.
         let clone = &document["paths"]["/toolbox/{sandbox}/git/clone"]["post"]["responses"];
-        assert_ne!(clone["401"]["description"], "The key is missing, wrong, expired or revoked");
+        assert!(clone["401"]["description"].is_string(), "{clone}");
+        assert_eq!(clone["403"]["$ref"], "#/components/responses/refused-403");
     }
 }
