@@ -3,7 +3,7 @@ sandbox to its deletion."""
 
 from daytona import SessionExecuteRequest
 
-from kit import NEWER, VERSION, client, close, every, now, params, same
+from kit import VERSION, client, close, every, now, params, same
 from processes import terminals
 
 ALL = bytes(range(256)) * 4000
@@ -51,7 +51,7 @@ async def sessions(process):
 
 async def listed(daytona, sandbox):
     """Versions answer with a list, with a page, or with something to go through."""
-    found = daytona.list({"whole": VERSION}) if not NEWER else daytona.list()
+    found = daytona.list()
     found = found if hasattr(found, "__aiter__") else await now(found)
     ids = [one.id for one in await every(getattr(found, "items", found))]
     assert sandbox.id in ids, ids
