@@ -22,3 +22,7 @@ mod seed;
 mod sim;
 #[cfg(test)]
 mod site;
+#[cfg(test)]
+mod tasks;
+#[cfg(test)]
+mod tasks_site;
