@@ -12,6 +12,7 @@ use mayfly_core::{Error, Kind};
 use mayfly_store::sqlite::Fault;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+pub(crate) use look::Around;
 pub(crate) use turn::{Claim, Ended, Turn, Turned};
 pub(crate) use verbs::{Block, Verb};
 

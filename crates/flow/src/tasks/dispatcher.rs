@@ -24,7 +24,7 @@ use super::stats::add;
 use super::status::TaskStatus;
 use super::task::{Task, TaskId};
 use crate::error::DagError;
-use crate::journal::tasks::{Claim, Ended, Happened, Turn, Turned};
+use crate::journal::tasks::{Around, Claim, Ended, Happened, Turn, Turned};
 
 /// Messages waiting for the dispatcher at most; then attempts wait.
 pub(crate) const INBOX: usize = 1024;
@@ -56,8 +56,7 @@ struct Live {
 /// What a look at other processes finds.
 struct Seen {
     dead: Vec<String>,
-    rest: Vec<TaskId>,
-    ready: bool,
+    around: Around,
 }
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -353,6 +352,10 @@ impl Dispatcher {
                 (false, _) => 0,
                 (true, false) => self.ahead,
             };
+            if done.more && done.claimed.is_empty() {
+                // All that is ready needs a free worker first.
+                self.ahead = 0;
+            }
             self.claimed = Instant::now();
             if self.queue.is_empty() {
                 self.begun = self.claimed;
@@ -374,8 +377,8 @@ impl Dispatcher {
             let journal = center.storage.journal();
             let mut dead = journal.task_owners(owner.name()).await?;
             dead.retain(|name| owner.is_dead(name));
-            let (rest, ready) = journal.look_around(center.waited(), center.agents.names()).await?;
-            Ok(Seen { dead, rest, ready })
+            let around = journal.look_around(center.waited(), center.agents.names()).await?;
+            Ok(Seen { dead, around })
         })
     }
 
@@ -384,13 +387,14 @@ impl Dispatcher {
         match seen {
             Ok(seen) => {
                 self.dead = seen.dead;
-                self.hungry |= seen.ready;
-                self.center.settle(&seen.rest);
-                if seen.ready {
+                self.hungry |= seen.around.ready;
+                self.center.settle(&seen.around.rest);
+                if seen.around.ready {
                     self.center.offers.send_modify(|count| *count += 1);
                 }
-                // A task that another process made may be due before what is known here.
-                self.center.due.store(i64::MIN, Ordering::SeqCst);
+                if let Some(next) = seen.around.next {
+                    self.center.due.fetch_min(next, Ordering::SeqCst);
+                }
             }
             Err(error) => {
                 add(&self.center.stats.recovery_failed, 1);

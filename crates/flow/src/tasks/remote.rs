@@ -61,7 +61,7 @@ impl TaskSystem {
             offers.borrow_and_update();
             // A look costs the writer nothing.
             let journal = center.storage.journal();
-            if journal.look_around(Vec::new(), std::sync::Arc::clone(&agents)).await?.1 {
+            if journal.look_around(Vec::new(), std::sync::Arc::clone(&agents)).await?.ready {
                 let claim = Claim {
                     agents: std::sync::Arc::clone(&agents),
                     most: request.max,

@@ -25,4 +25,10 @@ mod site;
 #[cfg(test)]
 mod tasks;
 #[cfg(test)]
+mod tasks_kill;
+#[cfg(test)]
+mod tasks_property;
+#[cfg(test)]
+mod tasks_remote;
+#[cfg(test)]
 mod tasks_site;

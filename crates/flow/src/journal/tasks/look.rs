@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension as _, Row, params};
 
+use super::turn::{DUE, LEASE, first};
 use super::{damaged, durability, durability_name, status};
+use crate::clock::Millis;
 use crate::error::DagError;
 use crate::journal::{Journal, Synchronous};
 use crate::tasks::status::TaskStatus;
@@ -23,6 +25,14 @@ pub(crate) struct Counts {
     pub(crate) ready: usize,
     pub(crate) running: usize,
     pub(crate) paused: usize,
+}
+
+/// What a look at the table finds.
+#[derive(Debug)]
+pub(crate) struct Around {
+    pub(crate) rest: Vec<TaskId>,
+    pub(crate) ready: bool,
+    pub(crate) next: Option<Millis>,
 }
 
 impl Journal {
@@ -74,12 +84,12 @@ impl Journal {
         .await
     }
 
-    /// Which of these tasks rest, and whether anything is ready for one of the agents.
+    /// Which of these tasks rest, whether anything is ready for one of the agents, and when something is due.
     pub(crate) async fn look_around(
         &self,
         waited: Vec<TaskId>,
         agents: std::sync::Arc<[String]>,
-    ) -> Result<(Vec<TaskId>, bool), DagError> {
+    ) -> Result<Around, DagError> {
         self.read("look what other processes did", move |db| {
             let mut statement = db.prepare_cached("SELECT status FROM tasks WHERE task_id = ?1")?;
             let mut rest = Vec::new();
@@ -92,12 +102,12 @@ impl Journal {
             let mut ready = db.prepare_cached(
                 "SELECT 1 FROM tasks WHERE status = 'ready' AND agent_type = ?1 LIMIT 1",
             )?;
+            let mut is_ready = false;
             for agent in agents.iter() {
-                if ready.exists([agent])? {
-                    return Ok((rest, true));
-                }
+                is_ready = is_ready || ready.exists([agent])?;
             }
-            Ok((rest, false))
+            let next = first(db, DUE)?.into_iter().chain(first(db, LEASE)?).min();
+            Ok(Around { rest, ready: is_ready, next })
         })
         .await
     }

@@ -254,11 +254,14 @@ pub(super) fn extend(
     Ok(changed == 1)
 }
 
-const DUE: &str = "SELECT run_at FROM tasks WHERE status = 'pending' ORDER BY run_at LIMIT 1";
-const LEASE: &str =
+/// When the first task is due.
+pub(super) const DUE: &str =
+    "SELECT run_at FROM tasks WHERE status = 'pending' ORDER BY run_at LIMIT 1";
+/// When the first lease ends.
+pub(super) const LEASE: &str =
     "SELECT lease_expires_at FROM tasks WHERE status = 'running' ORDER BY lease_expires_at LIMIT 1";
 
-fn first(db: &Connection, question: &str) -> Result<Option<Millis>, Fault> {
+pub(super) fn first(db: &Connection, question: &str) -> Result<Option<Millis>, Fault> {
     let mut statement = db.prepare_cached(question)?;
     Ok(statement.query_row([], |row| row.get::<_, Option<Millis>>(0)).optional()?.flatten())
 }
