@@ -224,7 +224,7 @@ mod tests {
 
     const RULES: Rules = Rules {
         retry_first: Duration::from_secs(1),
-        retry_most: Duration::from_secs(300),
+        retry_most: Duration::from_mins(5),
         retry_jitter: 0.0,
         max_recoveries: 5,
     };

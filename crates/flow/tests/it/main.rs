@@ -31,4 +31,6 @@ mod tasks_property;
 #[cfg(test)]
 mod tasks_remote;
 #[cfg(test)]
+mod tasks_seed;
+#[cfg(test)]
 mod tasks_site;

@@ -9,6 +9,7 @@ use mayfly_flow::{
     AgentError, NewTaskSpec, TaskAgent, TaskContext, TaskId, TaskStatus, async_trait,
 };
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use crate::tasks_site::{Desk, fast};
 
@@ -28,25 +29,27 @@ struct Piece {
 
 const RETRIES: u32 = 2;
 
+/// A piece before it is known which tasks there are.
+type Rough = (Vec<Index>, Vec<Index>, u32, bool, i64);
+
+fn piece(at: usize, (before, found, fails, permanent, priority): Rough) -> Piece {
+    let pick = |all: Vec<Index>| -> Vec<usize> {
+        if at == 0 { Vec::new() } else { all.iter().map(|one| one.index(at)).collect() }
+    };
+    Piece { before: pick(before), found: pick(found), fails, permanent, priority }
+}
+
 fn plans() -> impl Strategy<Value = (Vec<Piece>, usize)> {
-    let piece = (
-        prop::collection::vec(any::<prop::sample::Index>(), 0..3),
-        prop::collection::vec(any::<prop::sample::Index>(), 0..2),
+    let rough = (
+        prop::collection::vec(any::<Index>(), 0..3),
+        prop::collection::vec(any::<Index>(), 0..2),
         prop_oneof![4 => Just(0_u32), 1 => 1_u32..5],
         prop::bool::weighted(0.1),
         -2_i64..3,
     );
-    (prop::collection::vec(piece, 1..25), 1_usize..6).prop_map(|(pieces, workers)| {
-        let build = |(at, (before, found, fails, permanent, priority)): (
-            usize,
-            (Vec<prop::sample::Index>, Vec<prop::sample::Index>, u32, bool, i64),
-        )| {
-            let pick = |all: Vec<prop::sample::Index>| -> Vec<usize> {
-                if at == 0 { Vec::new() } else { all.iter().map(|one| one.index(at)).collect() }
-            };
-            Piece { before: pick(before), found: pick(found), fails, permanent, priority }
-        };
-        (pieces.into_iter().enumerate().map(build).collect(), workers)
+    (prop::collection::vec(rough, 1..25), 1_usize..6).prop_map(|(pieces, workers)| {
+        let pieces = pieces.into_iter().enumerate();
+        (pieces.map(|(at, rough)| piece(at, rough)).collect(), workers)
     })
 }
 
@@ -55,10 +58,8 @@ fn predicted(pieces: &[Piece]) -> Vec<(TaskStatus, u32)> {
     let mut ends: Vec<(TaskStatus, u32)> = Vec::new();
     for piece in pieces {
         let broken = |at: &usize| ends[*at].0 == TaskStatus::Failed;
-        let end = if piece.before.iter().any(broken) {
-            (TaskStatus::Failed, 0)
-        } else if piece.found.iter().any(broken) {
-            // It began and learnt that it waits for what failed.
+        // What it needs failed, whether it knew that from the beginning or learnt it while it ran.
+        let end = if piece.before.iter().chain(&piece.found).any(broken) {
             (TaskStatus::Failed, 0)
         } else if piece.permanent && piece.fails > 0 {
             (TaskStatus::Failed, 1)
@@ -107,10 +108,13 @@ impl Player {
         ctx.wait_for(&found).await?;
         if self.failed[at].load(Ordering::SeqCst) < piece.fails {
             self.failed[at].fetch_add(1, Ordering::SeqCst);
-            return match piece.permanent {
-                true => Err(AgentError::User("for good".into())),
-                false => Err(AgentError::System("for now".into())),
-            };
+            let error = "as planned".to_owned();
+            let permanent = piece.permanent;
+            return Err(if permanent {
+                AgentError::User(error)
+            } else {
+                AgentError::System(error)
+            });
         }
         Ok(())
     }
@@ -142,7 +146,7 @@ async fn play(pieces: Vec<Piece>, workers: usize) {
         let task = desk.system.wait(ids[at]).await.unwrap();
         let failed = player.failed[at].load(Ordering::SeqCst);
         assert_eq!((task.status, failed), expected, "task {at}: {task:?}");
-        assert_eq!(task.unmet == 0 || task.status == TaskStatus::Failed, true, "task {at}");
+        assert!(task.unmet == 0 || task.status == TaskStatus::Failed, "task {at}");
     }
     assert!(player.most.load(Ordering::SeqCst) <= u32::try_from(workers).unwrap());
     // Every change was legal and told, in order, with rising versions.

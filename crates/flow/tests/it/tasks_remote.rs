@@ -32,7 +32,7 @@ async fn a_remote_worker_claims_beats_completes_fails_and_blocks() {
     assert_eq!(ids, [b, a], "the urgent one first");
     assert!(desk.system.claim(claim(10, 0)).await.unwrap().is_empty());
     let (mine, other) = (&tasks[0], &tasks[1]);
-    let until = desk.system.heartbeat(b, mine.version, Duration::from_secs(60)).await.unwrap();
+    let until = desk.system.heartbeat(b, mine.version, Duration::from_mins(1)).await.unwrap();
     assert_eq!(until, desk.in_millis(60_000));
     let error = desk.system.complete(b, mine.version - 1, "x").await.unwrap_err();
     assert!(matches!(error, DagError::StaleLease(_)), "{error}");
@@ -194,7 +194,7 @@ async fn shared_values_are_swapped_by_version_and_end() {
     assert!(shared.delete("s", "k").await.unwrap());
     let third = shared.put("s", "k", "again").await.unwrap();
     assert!(third > second, "a version came twice");
-    shared.put_for("s", "short", "lived", Duration::from_secs(60)).await.unwrap();
+    shared.put_for("s", "short", "lived", Duration::from_mins(1)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(59)).await;
     assert_eq!(shared.get("s", "short").await.unwrap().as_deref(), Some(&b"lived"[..]));
     tokio::time::sleep(Duration::from_secs(2)).await;
