@@ -21,21 +21,20 @@ use tokio::time::Instant;
 use super::attempt;
 use super::center::Center;
 use super::stats::add;
-use super::status::TaskStatus;
 use super::task::{Task, TaskId};
 use crate::error::DagError;
-use crate::journal::tasks::{Around, Claim, Ended, Happened, Turn, Turned};
+use crate::journal::tasks::{Around, Ended, Turn, Turned};
 
 /// Messages waiting for the dispatcher at most; then attempts wait.
 pub(crate) const INBOX: usize = 1024;
 /// Ends of attempts that one turn writes at most, and messages taken at once.
-const TOGETHER: usize = 512;
+pub(super) const TOGETHER: usize = 512;
 /// A batch that is worked off within this time may be larger next time.
-const QUICK: Duration = Duration::from_millis(50);
+pub(super) const QUICK: Duration = Duration::from_millis(50);
 /// Tasks that are leased and not begun for this long are given back.
 const STUCK: Duration = Duration::from_secs(1);
 /// How long nothing is written after a turn that failed.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the dispatcher is told.
 pub(crate) enum Message {
@@ -46,44 +45,44 @@ pub(crate) enum Message {
 }
 
 /// An attempt in memory.
-struct Live {
+pub(super) struct Live {
     abort: AbortHandle,
-    cancel: watch::Sender<bool>,
+    pub(super) cancel: watch::Sender<bool>,
     /// When it is aborted, once it was revoked.
-    until: Option<Instant>,
+    pub(super) until: Option<Instant>,
 }
 
 /// What a look at other processes finds.
-struct Seen {
-    dead: Vec<String>,
-    around: Around,
+pub(super) struct Seen {
+    pub(super) dead: Vec<String>,
+    pub(super) around: Around,
 }
 
-type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Slot<T> = Option<Work<T>>;
 /// A turn as it was sent, and what became of it.
-type Done = (Arc<Turn>, Result<Turned, DagError>);
+pub(super) type Done = (Arc<Turn>, Result<Turned, DagError>);
 
 pub(crate) struct Dispatcher {
-    center: Arc<Center>,
+    pub(super) center: Arc<Center>,
     inbox: mpsc::Receiver<Message>,
     /// Leased and not begun.
-    queue: VecDeque<Task>,
-    running: HashMap<(TaskId, i64), Live>,
-    ended: Vec<(TaskId, i64, Ended)>,
-    dead: Vec<String>,
+    pub(super) queue: VecDeque<Task>,
+    pub(super) running: HashMap<(TaskId, i64), Live>,
+    pub(super) ended: Vec<(TaskId, i64, Ended)>,
+    pub(super) dead: Vec<String>,
     /// Whether something may be ready.
-    hungry: bool,
+    pub(super) hungry: bool,
     /// How many tasks to lease beyond the free workers.
-    ahead: usize,
-    claimed: Instant,
-    begun: Instant,
-    beat: Instant,
-    poll: Instant,
-    sweep: Instant,
+    pub(super) ahead: usize,
+    pub(super) claimed: Instant,
+    pub(super) begun: Instant,
+    pub(super) beat: Instant,
+    pub(super) poll: Instant,
+    pub(super) sweep: Instant,
     /// Nothing is written before.
-    held: Option<Instant>,
-    stop: Option<(Vec<oneshot::Sender<()>>, Instant)>,
+    pub(super) held: Option<Instant>,
+    pub(super) stop: Option<(Vec<oneshot::Sender<()>>, Instant)>,
 }
 
 impl Dispatcher {
@@ -217,7 +216,7 @@ impl Dispatcher {
         }
     }
 
-    fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self) {
         for task in self.queue.drain(..) {
             self.ended.push((task.id, task.version, Ended::Released { begun: false }));
         }
@@ -245,7 +244,7 @@ impl Dispatcher {
     }
 
     /// How many tasks to claim.
-    fn wanted(&self) -> usize {
+    pub(super) fn wanted(&self) -> usize {
         if !self.hungry || self.stop.is_some() || self.queue.len() > self.ahead / 2 {
             return 0;
         }
@@ -264,143 +263,6 @@ impl Dispatcher {
             || self.beat <= now
             || self.sweep <= now
             || self.center.due.load(Ordering::SeqCst) <= self.center.now()
-    }
-
-    fn turn(&mut self) -> Work<Done> {
-        let (center, now) = (Arc::clone(&self.center), Instant::now());
-        let most = self.wanted();
-        let claim = (most > 0).then(|| Claim {
-            agents: center.agents.names(),
-            most,
-            once: center.settings.workers.saturating_sub(self.running.len() + self.queue.len()),
-            owner: Some(center.storage.owner().name().into()),
-            until: center.lease_end(),
-        });
-        // Whatever becomes ready from now on is a new reason.
-        self.hungry &= claim.is_none();
-        center.due.store(i64::MAX, Ordering::SeqCst);
-        let mut beats = Vec::new();
-        if self.beat <= now {
-            self.beat = now + center.settings.heartbeat;
-            beats.extend(self.running.keys());
-            beats.extend(self.queue.iter().map(|task| (task.id, task.version)));
-        }
-        self.sweep = now + center.settings.recovery_every;
-        self.held = None;
-        let ended = self.ended.drain(..self.ended.len().min(TOGETHER)).collect();
-        let turn = Arc::new(Turn {
-            now: center.now(),
-            rules: center.settings.rules,
-            ended,
-            beats,
-            beat_until: center.lease_end(),
-            dead: std::mem::take(&mut self.dead),
-            claim,
-            outbox: center.settings.outbox,
-        });
-        add(&center.stats.turns, 1);
-        Box::pin(async move {
-            let mode = center.settings.synchronous;
-            let done = center.storage.journal().turn(mode, &turn).await;
-            (turn, done)
-        })
-    }
-
-    fn turned(&mut self, sent: &Turn, done: Result<Turned, DagError>) {
-        let stats = &self.center.stats;
-        let done = match done {
-            Ok(done) => done,
-            Err(error) => {
-                tracing::error!(%error, "what workers did could not be written; it is kept and tried again");
-                add(&stats.recovery_failed, 1);
-                self.ended.splice(0..0, sent.ended.iter().cloned());
-                self.dead.extend(sent.dead.iter().cloned());
-                self.hungry = true;
-                self.held = Some(Instant::now() + PAUSE);
-                self.center.due.store(i64::MIN, Ordering::SeqCst);
-                return;
-            }
-        };
-        for ((id, version, _), happened) in sent.ended.iter().zip(&done.ended) {
-            match happened {
-                Happened::Now(TaskStatus::Completed) => add(&stats.completed, 1),
-                Happened::Now(TaskStatus::Failed) => add(&stats.failed, 1),
-                Happened::Now(_) => {}
-                late => {
-                    add(&stats.stale, 1);
-                    tracing::debug!(task = id.0, version, ?late, "an attempt ended too late");
-                }
-            }
-        }
-        add(&stats.claimed, done.claimed.len());
-        add(&stats.recovered, done.recovered);
-        add(&stats.paused, done.paused);
-        // Somebody else has these: what their attempts do is in vain.
-        for key in done.lost {
-            self.queue.retain(|task| (task.id, task.version) != key);
-            if let Some(live) = self.running.get_mut(&key) {
-                live.cancel.send_replace(true);
-                live.until.get_or_insert_with(|| Instant::now() + self.center.settings.grace);
-            }
-        }
-        if let Some(claim) = &sent.claim {
-            let quick = self.claimed.elapsed() < QUICK;
-            let full = done.claimed.len() == claim.most;
-            let most = self.center.settings.ready_queue.min(TOGETHER);
-            self.ahead = match (quick, full) {
-                (true, true) => (self.ahead * 2).max(self.center.settings.workers).min(most),
-                (false, _) => 0,
-                (true, false) => self.ahead,
-            };
-            if done.more && done.claimed.is_empty() {
-                // All that is ready needs a free worker first.
-                self.ahead = 0;
-            }
-            self.claimed = Instant::now();
-            if self.queue.is_empty() {
-                self.begun = self.claimed;
-            }
-        }
-        self.hungry |= done.more;
-        self.queue.extend(done.claimed);
-        if self.stop.is_some() {
-            self.give_back();
-        }
-        self.center.after(&done.effects);
-    }
-
-    /// Looks what other processes did: whether one of them died, made something ready, or ended what is waited for.
-    fn look(&self) -> Work<Result<Seen, DagError>> {
-        let center = Arc::clone(&self.center);
-        Box::pin(async move {
-            let owner = center.storage.owner();
-            let journal = center.storage.journal();
-            let mut dead = journal.task_owners(owner.name()).await?;
-            dead.retain(|name| owner.is_dead(name));
-            let around = journal.look_around(center.waited(), center.agents.names()).await?;
-            Ok(Seen { dead, around })
-        })
-    }
-
-    fn seen(&mut self, seen: Result<Seen, DagError>) {
-        self.poll = Instant::now() + self.center.settings.poll;
-        match seen {
-            Ok(seen) => {
-                self.dead = seen.dead;
-                self.hungry |= seen.around.ready;
-                self.center.settle(&seen.around.rest);
-                if seen.around.ready {
-                    self.center.offers.send_modify(|count| *count += 1);
-                }
-                if let Some(next) = seen.around.next {
-                    self.center.due.fetch_min(next, Ordering::SeqCst);
-                }
-            }
-            Err(error) => {
-                add(&self.center.stats.recovery_failed, 1);
-                tracing::warn!(%error, "what other processes did could not be seen");
-            }
-        }
     }
 
     /// When there is something to do without being told.

@@ -24,5 +24,6 @@ mod center;
 pub(crate) mod decide;
 mod dispatcher;
 mod shared;
+mod turns;
 
 pub use shared::SharedState;

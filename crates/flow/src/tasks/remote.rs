@@ -73,6 +73,7 @@ impl TaskSystem {
                 let (mode, rules) = (center.settings.synchronous, center.settings.rules);
                 let tasks = journal.claim_tasks(mode, claim, rules).await?;
                 if !tasks.is_empty() {
+                    journal.settle_claims(mode, &tasks).await?;
                     center.after(&Effects { next, ..Effects::default() });
                     return Ok(tasks);
                 }

@@ -211,3 +211,25 @@ async fn shared_values_are_swapped_by_version_and_end() {
     }
     assert_eq!(won, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn case_17_a_full_disk_keeps_ends_of_attempts_until_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let desk = Desk::on(&folder.path().join("t.db"), fast()).await;
+    desk.gate.close();
+    let id = desk.make("gate", &"x".repeat(100_000)).await;
+    desk.until("a busy worker", |desk| desk.system.scheduler_stats().busy == 1).await;
+    desk.system.storage().limit_pages_for_tests(1).await;
+    desk.gate.open();
+    let failed = async || desk.system.recovery_stats().await.unwrap().failed;
+    while failed().await == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let refused = desk.system.create_task(NewTaskSpec::new("echo", "x".repeat(100_000))).await;
+    assert!(matches!(&refused, Err(DagError::DatabaseError(text)) if text.contains("full")));
+    assert_eq!(desk.system.status(id).await.unwrap(), Some(TaskStatus::Running));
+    desk.system.storage().limit_pages_for_tests(1_000_000).await;
+    let task = desk.system.wait(id).await.unwrap();
+    assert_eq!((task.status, task.deliveries), (TaskStatus::Completed, 1));
+    assert_eq!(desk.notes.all().len(), 1, "it ran again");
+}

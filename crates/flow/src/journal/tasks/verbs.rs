@@ -1,5 +1,6 @@
 //! Jobs on one task: what callers and remote workers do to it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use rusqlite::params;
 use super::turn::{Claim, Turned, extend, take};
 use super::{Effects, Happened, Pen};
 use crate::clock::Millis;
+use crate::durability::Durability;
 use crate::error::DagError;
 use crate::journal::{Journal, Synchronous};
 use crate::tasks::decide::{Event, Rules};
@@ -95,6 +97,25 @@ impl Journal {
             let mut done = Turned::default();
             take(&mut Pen::new(db, now, &rules), &claim, &mut done)?;
             Ok(done.claimed)
+        })
+        .await
+    }
+
+    /// Before tasks that must not be repeated begin, that they begin must survive what would make them begin again.
+    pub(crate) async fn settle_claims(
+        &self,
+        mode: Synchronous,
+        claimed: &[Task],
+    ) -> Result<(), DagError> {
+        let once = claimed.iter().any(|task| task.durability == Durability::AtMostOnce);
+        if mode == Synchronous::Full || !once {
+            return Ok(());
+        }
+        // A commit that the disk confirms confirms all before it.
+        self.write(Synchronous::Full, "confirm a claim", |db| {
+            db.prepare_cached("UPDATE sequences SET next = next WHERE name = 'task'")?
+                .execute([])?;
+            Ok(())
         })
         .await
     }
@@ -217,8 +238,11 @@ fn cancel(
 ) -> Result<Result<TaskStatus, DagError>, Fault> {
     let Some((facts, _)) = pen.facts(id)? else { return Ok(Err(unknown(id))) };
     let mut open = vec![id];
-    // A part has one parent, which was there before it, so this ends.
+    let mut seen = HashSet::new();
     while let Some(at) = open.pop() {
+        if !seen.insert(at) {
+            continue;
+        }
         if parts {
             let mut statement =
                 pen.db.prepare_cached("SELECT task_id FROM tasks WHERE parent = ?1")?;
