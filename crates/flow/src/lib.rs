@@ -29,17 +29,19 @@ pub use serde_json;
 pub use clock::{Clock, Millis, SystemClock};
 #[cfg(feature = "dag")]
 pub use dag::{
-    action::{ActionRegistry, CancelToken, NodeAction, NodeCtx, NodeOutput, Registration},
+    action::{CancelToken, NodeAction, NodeCtx, NodeOutput},
     cache::{
         Cache, append_global_value, get_global_input, get_input, insert_global_value, insert_value,
         load_cache_from_json, parse_input_from_name, serialize_cache_to_json,
         serialize_cache_to_pretty_json,
     },
     commands::{Resolution, RunInfo},
+    definitions::DagMetadata,
     events::{EventKind, RuntimeEvent, StepRef},
-    executor::{DagExecutor, DagMetadata, StartOptions},
+    executor::{DagExecutor, StartOptions},
     observe::{EventHook, EventSink, ExecutionObserver, HookCommand},
     plan::{Plan, plan_from_llm_output},
+    registry::{ActionRegistry, Registration},
     report::{DagExecutionReport, NodeExecutionOutcome},
 };
 pub use durability::Durability;

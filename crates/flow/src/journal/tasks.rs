@@ -10,7 +10,7 @@ mod verbs;
 
 use mayfly_core::{Error, Kind};
 use mayfly_store::sqlite::Fault;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 
 pub(crate) use look::Around;
 pub(crate) use turn::{Claim, Ended, Turn, Turned};
@@ -64,16 +64,47 @@ pub(crate) struct Pen<'job> {
     pub(crate) now: Millis,
     pub(crate) rules: &'job Rules,
     pub(crate) effects: Effects,
+    read: Held<'job>,
+    update: Held<'job>,
+    outbox: Held<'job>,
+    needed: Held<'job>,
+}
+
+/// A statement that a job uses for many rows: looking it up costs as much as a small row.
+#[derive(Default)]
+struct Held<'job>(Option<CachedStatement<'job>>);
+
+impl<'job> Held<'job> {
+    fn get(
+        &mut self,
+        db: &'job Connection,
+        text: &str,
+    ) -> rusqlite::Result<&mut CachedStatement<'job>> {
+        match &mut self.0 {
+            Some(statement) => Ok(statement),
+            empty => Ok(empty.insert(db.prepare_cached(text)?)),
+        }
+    }
 }
 
 impl<'job> Pen<'job> {
     pub(crate) fn new(db: &'job Connection, now: Millis, rules: &'job Rules) -> Self {
-        Self { db, now, rules, effects: Effects::default() }
+        Self {
+            db,
+            now,
+            rules,
+            effects: Effects::default(),
+            read: Held::default(),
+            update: Held::default(),
+            outbox: Held::default(),
+            needed: Held::default(),
+        }
     }
 
     /// What decisions about a task need, and the version of its row.
-    pub(crate) fn facts(&self, id: TaskId) -> Result<Option<(Facts, i64)>, Fault> {
-        let mut statement = self.db.prepare_cached(
+    pub(crate) fn facts(&mut self, id: TaskId) -> Result<Option<(Facts, i64)>, Fault> {
+        let statement = self.read.get(
+            self.db,
             "SELECT status, durability, retries, max_retries, recoveries, unmet, run_at, version
              FROM tasks WHERE task_id = ?1",
         )?;
@@ -127,8 +158,9 @@ impl<'job> Pen<'job> {
         change: &Change,
         output: Option<&[u8]>,
     ) -> Result<(), Fault> {
-        self.db
-            .prepare_cached(
+        self.update
+            .get(
+                self.db,
                 "UPDATE tasks SET status = ?2, version = ?3, owner = NULL, lease_expires_at = NULL, run_at = ?4,
                     retries = ?5, recoveries = ?6, status_reason = ?7, updated_at = ?8,
                     result = coalesce(?9, result)
@@ -157,14 +189,16 @@ impl<'job> Pen<'job> {
 
     /// One row of the outbox: who reads it hears of every change, in order, exactly if the change is there.
     pub(crate) fn tell(
-        &self,
+        &mut self,
         id: TaskId,
         from: Option<TaskStatus>,
         to: TaskStatus,
         version: i64,
         reason: Option<&str>,
     ) -> Result<(), Fault> {
-        tell(self.db, id, from, to, version, self.now, reason)
+        let (kind, payload) = event(id, from, to, version, self.now, reason);
+        self.outbox.get(self.db, OUTBOX)?.execute(params![kind, payload.as_bytes()])?;
+        Ok(())
     }
 
     /// What a change means for tasks that depend on this one, and for those that depend on them.
@@ -208,10 +242,10 @@ impl<'job> Pen<'job> {
         Ok(())
     }
 
-    fn dependents(&self, id: TaskId) -> Result<Vec<TaskId>, Fault> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT task_id FROM task_dependencies WHERE depends_on_task_id = ?1",
-        )?;
+    fn dependents(&mut self, id: TaskId) -> Result<Vec<TaskId>, Fault> {
+        let statement = self
+            .needed
+            .get(self.db, "SELECT task_id FROM task_dependencies WHERE depends_on_task_id = ?1")?;
         let found = statement.query_map([id.0], |row| row.get(0).map(TaskId))?;
         Ok(found.collect::<rusqlite::Result<_>>()?)
     }
@@ -227,8 +261,7 @@ fn tell(
     reason: Option<&str>,
 ) -> Result<(), Fault> {
     let (kind, payload) = event(id, from, to, version, now, reason);
-    db.prepare_cached("INSERT INTO outbox (event_type, payload) VALUES (?1, ?2)")?
-        .execute(params![kind, payload.as_bytes()])?;
+    db.prepare_cached(OUTBOX)?.execute(params![kind, payload.as_bytes()])?;
     Ok(())
 }
 
@@ -241,6 +274,8 @@ pub(crate) fn doom(id: TaskId, status: TaskStatus, reason: Option<&str>) -> Stri
     });
     format!("depends on task {id}, which is {status}{cause}")
 }
+
+const OUTBOX: &str = "INSERT INTO outbox (event_type, payload) VALUES (?1, ?2)";
 
 /// An event's type and payload, as the outbox keeps it.
 fn event(

@@ -168,7 +168,9 @@ fn insert(pen: &mut Pen<'_>, id: TaskId, spec: &NewTaskSpec, place: &Place) -> R
             spec.description,
             spec.input.as_ref(),
         ])?;
-    pen.add_edges(id, &place.dependencies)?;
+    if !place.dependencies.is_empty() {
+        pen.add_edges(id, &place.dependencies)?;
+    }
     pen.tell(id, None, place.status, 1, place.reason.as_deref())?;
     match place.status {
         TaskStatus::Ready => pen.effects.ready += 1,
