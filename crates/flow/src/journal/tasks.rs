@@ -3,6 +3,7 @@
 //! Jobs check everything before they write anything, because a job that answers a refusal is committed all the same.
 
 mod edges;
+mod forget;
 mod look;
 mod make;
 mod turn;

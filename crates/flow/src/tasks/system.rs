@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -256,6 +257,14 @@ impl TaskSystem {
     /// Marks events as processed, up to this id.
     pub async fn outbox_processed(&self, up_to: i64) -> Result<(), DagError> {
         self.storage().journal().processed(up_to).await
+    }
+
+    /// Removes tasks that ended more than `age` ago, at most 1,000 a call; answers how many. One that an open task depends
+    /// on or has spawned stays. Ids do not come again.
+    pub async fn forget(&self, age: Duration) -> Result<usize, DagError> {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let before = self.center.now().saturating_sub(age);
+        self.storage().journal().forget_tasks(before, MAX_LIST).await
     }
 
     /// What the scheduler of this process did.

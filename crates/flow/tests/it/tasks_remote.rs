@@ -225,11 +225,36 @@ async fn case_17_a_full_disk_keeps_ends_of_attempts_until_there_is_room() {
     while failed().await == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let refused = desk.system.create_task(NewTaskSpec::new("echo", "x".repeat(100_000))).await;
+    // Pages that were given back make room for less than this.
+    let refused = desk.system.create_task(NewTaskSpec::new("echo", "x".repeat(900_000))).await;
     assert!(matches!(&refused, Err(DagError::DatabaseError(text)) if text.contains("full")));
     assert_eq!(desk.system.status(id).await.unwrap(), Some(TaskStatus::Running));
     desk.system.storage().limit_pages_for_tests(1_000_000).await;
     let task = desk.system.wait(id).await.unwrap();
     assert_eq!((task.status, task.deliveries), (TaskStatus::Completed, 1));
     assert_eq!(desk.notes.all().len(), 1, "it ran again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_that_are_over_are_forgotten_unless_an_open_one_needs_them() {
+    let desk = Desk::in_memory(fast()).await;
+    let (old, needed) = (desk.make("echo", "old").await, desk.make("echo", "needed").await);
+    desk.system.wait(needed).await.unwrap();
+    desk.system.wait(old).await.unwrap();
+    let open = NewTaskSpec {
+        dependencies: vec![needed],
+        run_at: Some(desk.in_millis(7_200_000)),
+        ..NewTaskSpec::new("echo", "open")
+    };
+    let open = desk.system.create_task(open).await.unwrap();
+    let part = NewTaskSpec { parent: Some(open), ..NewTaskSpec::new("echo", "part") };
+    let part = desk.system.create_task(part).await.unwrap();
+    desk.system.wait(part).await.unwrap();
+    assert_eq!(desk.system.forget(Duration::from_hours(1)).await.unwrap(), 0);
+    tokio::time::sleep(Duration::from_mins(61)).await;
+    assert_eq!(desk.system.forget(Duration::from_hours(1)).await.unwrap(), 1);
+    assert!(desk.system.get(old).await.unwrap().is_none());
+    desk.system.wait(open).await.unwrap();
+    assert_eq!(desk.system.forget(Duration::ZERO).await.unwrap(), 2);
+    assert!(desk.make("echo", "new").await > part, "an id came again");
 }
