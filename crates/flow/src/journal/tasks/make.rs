@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mayfly_store::sqlite::Fault;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
 use super::{Effects, Pen, doom, durability_name};
@@ -68,6 +68,7 @@ fn make(pen: &mut Pen<'_>, specs: &[NewTaskSpec]) -> Result<Result<Made, DagErro
         }
     }
     let mut ids = Vec::with_capacity(specs.len());
+    let mut statement = pen.db.prepare_cached(INSERT)?;
     for (spec, place) in specs.iter().zip(places) {
         // Two specs of one call may have the same key.
         let known = match &spec.key {
@@ -78,7 +79,7 @@ fn make(pen: &mut Pen<'_>, specs: &[NewTaskSpec]) -> Result<Result<Made, DagErro
             ids.push(known);
             continue;
         }
-        insert(pen, TaskId(id), spec, &place)?;
+        insert(pen, &mut statement, TaskId(id), spec, &place)?;
         ids.push(TaskId(id));
         id += 1;
     }
@@ -142,32 +143,36 @@ fn known(pen: &Pen<'_>, once: &str) -> Result<Option<TaskId>, Fault> {
     Ok(statement.query_row([once], |row| row.get(0).map(TaskId)).optional()?)
 }
 
-fn insert(pen: &mut Pen<'_>, id: TaskId, spec: &NewTaskSpec, place: &Place) -> Result<(), Fault> {
-    let timeout = spec.timeout.unwrap_or(DEFAULT_TIMEOUT);
-    pen.db
-        .prepare_cached(
-            "INSERT INTO tasks (task_id, status, agent_type, priority, version, run_at, unmet, max_retries, durability,
+const INSERT: &str = "INSERT INTO tasks (task_id, status, agent_type, priority, version, run_at, unmet, max_retries, durability,
                 timeout_ms, task_type, parent, once, created_at, updated_at, status_reason, description, payload)
-             VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16)",
-        )?
-        .execute(params![
-            id.0,
-            place.status.name(),
-            spec.agent,
-            spec.priority,
-            spec.run_at,
-            place.unmet,
-            spec.max_retries.unwrap_or(DEFAULT_RETRIES),
-            durability_name(spec.durability),
-            i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX),
-            spec.task_type.name(),
-            spec.parent.map(|parent| parent.0),
-            spec.key.as_ref().map(|key| once(spec.parent, key)),
-            pen.now,
-            place.reason,
-            spec.description,
-            spec.input.as_ref(),
-        ])?;
+             VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16)";
+
+fn insert(
+    pen: &mut Pen<'_>,
+    statement: &mut CachedStatement<'_>,
+    id: TaskId,
+    spec: &NewTaskSpec,
+    place: &Place,
+) -> Result<(), Fault> {
+    let timeout = spec.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    statement.execute(params![
+        id.0,
+        place.status.name(),
+        spec.agent,
+        spec.priority,
+        spec.run_at,
+        place.unmet,
+        spec.max_retries.unwrap_or(DEFAULT_RETRIES),
+        durability_name(spec.durability),
+        i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX),
+        spec.task_type.name(),
+        spec.parent.map(|parent| parent.0),
+        spec.key.as_ref().map(|key| once(spec.parent, key)),
+        pen.now,
+        place.reason,
+        spec.description,
+        spec.input.as_ref(),
+    ])?;
     if !place.dependencies.is_empty() {
         pen.add_edges(id, &place.dependencies)?;
     }
