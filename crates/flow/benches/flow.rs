@@ -3,6 +3,9 @@
 #![expect(clippy::print_stdout, reason = "its figures are its output")]
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 
+#[path = "flow/tasks.rs"]
+mod tasks;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,6 +59,7 @@ fn main() {
 
 async fn all() {
     let folder = tempfile::tempdir().unwrap();
+    tasks::all(folder.path()).await;
     for (mode, name) in [(Synchronous::Full, "FULL"), (Synchronous::Normal, "NORMAL")] {
         let floor = bare_loop(&folder.path().join(format!("bare-{name}.db")), mode).await;
         let ours = steps_in_flight(folder.path(), mode, name).await;

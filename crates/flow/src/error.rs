@@ -96,6 +96,16 @@ pub enum AgentError {
     /// It took too long: tried again.
     #[error("timed out: {0}")]
     Timeout(String),
+    /// Its task waits for others and runs again after them. Made by `TaskContext::wait_for`; hand it on with `?`.
+    #[error("waits for other tasks: {0}")]
+    Blocked(String),
+}
+
+impl From<DagError> for AgentError {
+    fn from(error: DagError) -> Self {
+        let text = error.to_string();
+        if error.is_permanent() { Self::User(text) } else { Self::System(text) }
+    }
 }
 
 /// Wraps the error of an action so that it is not tried again.

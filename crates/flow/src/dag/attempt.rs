@@ -8,8 +8,9 @@ use futures_util::FutureExt as _;
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::action::{NodeCtx, NodeOutput, Registered, named};
+use super::action::{NodeCtx, NodeOutput, named};
 use super::driver::Message;
+use super::registry::Registered;
 use crate::error::{DagError, Permanent, is_permanent};
 use crate::journal::Artifact;
 use crate::model::entry::{Slot, Write};

@@ -3,7 +3,6 @@
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,15 +10,15 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::action::{ActionRegistry, NodeAction, Registered};
+use super::action::NodeAction;
 use super::cache::{Cache, INPUTS, Scopes};
+use super::definitions::Definition;
 use super::driver::{Driver, INBOX, Message};
 use super::observe::Observers;
+use super::registry::{ActionRegistry, Registered};
 use super::report::DagExecutionReport;
-use super::yaml;
 use crate::error::DagError;
 use crate::journal::NewRun;
-use crate::model::check::{check, levels};
 use crate::model::config::DagConfig;
 use crate::model::control::{HUMAN_INTERRUPT, SUPERVISOR_STEP};
 use crate::model::graph::{GraphDefinition, Node};
@@ -51,22 +50,15 @@ pub(crate) struct Inner {
     storage: SqliteStorage,
     registry: ActionRegistry,
     config: DagConfig,
-    dags: RwLock<BTreeMap<String, Definition>>,
+    pub(super) dags: RwLock<BTreeMap<String, Definition>>,
     live: Mutex<HashMap<String, LiveRun>>,
     /// The newest run of each flow.
     newest: Mutex<HashMap<String, String>>,
-    app: RwLock<Option<Arc<dyn Any + Send + Sync>>>,
-    services: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
-    places: Mutex<HashMap<String, Arc<Semaphore>>>,
-    all_places: RwLock<Option<Arc<Semaphore>>>,
+    pub(super) app: RwLock<Option<Arc<dyn Any + Send + Sync>>>,
+    pub(super) services: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    pub(super) places: Mutex<HashMap<String, Arc<Semaphore>>>,
+    pub(super) all_places: RwLock<Option<Arc<Semaphore>>>,
     pub(crate) observers: Observers,
-}
-
-/// A loaded definition and its stored form.
-#[derive(Clone)]
-struct Definition {
-    graph: Arc<GraphDefinition>,
-    body: Arc<str>,
 }
 
 /// A run with a driver.
@@ -88,23 +80,6 @@ pub struct StartOptions {
     pub config: Option<DagConfig>,
     /// The run that this one is part of.
     pub parent_run_id: Option<String>,
-}
-
-/// One line about a loaded flow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DagMetadata {
-    /// Its name.
-    pub name: String,
-    /// What it says about itself.
-    pub description: String,
-    /// Its tags.
-    pub tags: Vec<String>,
-    /// Its author.
-    pub author: String,
-    /// Its version.
-    pub version: String,
-    /// Number of its nodes.
-    pub nodes: usize,
 }
 
 impl DagExecutor {
@@ -180,166 +155,6 @@ impl DagExecutor {
     /// Registers an action under its own name; another one of the name is an error.
     pub fn register(&self, action: Arc<dyn NodeAction>) -> Result<(), DagError> {
         self.registry().register(action)
-    }
-
-    /// Loads a definition from text; answers its name. See [`yaml::parse`] for errors.
-    pub fn load_yaml(&self, text: &str) -> Result<String, DagError> {
-        let loaded = yaml::parse(text)?;
-        for warning in &loaded.warnings {
-            tracing::warn!(flow = loaded.graph.name, "{warning}");
-        }
-        for node in &loaded.graph.nodes {
-            if !node.failure.is_empty() && !self.registry().contains(&node.failure) {
-                let (flow, node, action) = (&loaded.graph.name, &node.id, &node.failure);
-                tracing::warn!(flow, node, action, "the failure action is not registered");
-            }
-        }
-        self.load(loaded.graph)
-    }
-
-    /// Loads a definition; later runs of its name use it, earlier ones keep theirs. Answers its name.
-    pub fn load(&self, graph: GraphDefinition) -> Result<String, DagError> {
-        let problems: Vec<String> = check(&graph)
-            .into_iter()
-            .map(|problem| match problem.node {
-                Some(node) => format!("node {node}: {}", problem.message),
-                None => problem.message,
-            })
-            .collect();
-        if !problems.is_empty() {
-            let text = format!("flow {}: {}", graph.name, problems.join("; "));
-            return Err(DagError::InvalidGraph(text));
-        }
-        let name = graph.name.clone();
-        let body = serde_json::to_string(&graph)?.into();
-        let definition = Definition { graph: Arc::new(graph), body };
-        self.dags_mut().insert(name.clone(), definition);
-        Ok(name)
-    }
-
-    /// Loads a definition from a file; answers its name.
-    pub async fn load_yaml_file(&self, path: impl AsRef<Path>) -> Result<String, DagError> {
-        let path = path.as_ref().to_owned();
-        let failed = |error: std::io::Error| {
-            DagError::ValidationError(format!("cannot read {}: {error}", path.display()))
-        };
-        let reading = tokio::task::spawn_blocking({
-            let path = path.clone();
-            move || std::fs::read_to_string(path)
-        });
-        let text = reading.await.map_err(|error| DagError::ExecutionError(error.to_string()))?;
-        let text = text.map_err(failed)?;
-        self.load_yaml(&text).map_err(|error| match error {
-            DagError::InvalidGraph(text) => {
-                DagError::InvalidGraph(format!("{}: {text}", path.display()))
-            }
-            other => DagError::ValidationError(format!("{}: {other}", path.display())),
-        })
-    }
-
-    /// Loads every `.yaml` and `.yml` file of a folder, in the order of their names; answers each file's name or error.
-    pub async fn load_yaml_dir(
-        &self,
-        folder: impl AsRef<Path>,
-    ) -> Result<Vec<(std::path::PathBuf, Result<String, DagError>)>, DagError> {
-        let folder = folder.as_ref().to_owned();
-        let failed = |error: std::io::Error| {
-            DagError::ValidationError(format!("cannot read {}: {error}", folder.display()))
-        };
-        let mut paths: Vec<_> = std::fs::read_dir(&folder)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
-            .map_err(failed)?;
-        let is_yaml = |path: &std::path::PathBuf| {
-            path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
-        };
-        paths.retain(is_yaml);
-        paths.sort();
-        let mut loaded = Vec::with_capacity(paths.len());
-        for path in paths {
-            let result = self.load_yaml_file(&path).await;
-            loaded.push((path, result));
-        }
-        Ok(loaded)
-    }
-
-    fn dags_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Definition>> {
-        self.inner.dags.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn definitions(&self) -> Vec<Arc<GraphDefinition>> {
-        let dags = self.inner.dags.read().unwrap_or_else(PoisonError::into_inner);
-        dags.values().map(|definition| Arc::clone(&definition.graph)).collect()
-    }
-
-    fn definition(&self, name: &str) -> Result<Definition, DagError> {
-        let dags = self.inner.dags.read().unwrap_or_else(PoisonError::into_inner);
-        let found = dags.get(name).cloned();
-        found.ok_or_else(|| DagError::DagNotFound(format!("no flow `{name}` is loaded")))
-    }
-
-    /// A loaded definition.
-    pub fn dag(&self, name: &str) -> Result<Arc<GraphDefinition>, DagError> {
-        self.definition(name).map(|definition| definition.graph)
-    }
-
-    /// Names of all loaded flows, sorted.
-    pub fn list_dags(&self) -> Vec<String> {
-        self.definitions().iter().map(|graph| graph.name.clone()).collect()
-    }
-
-    /// Names of flows of which a tag contains the text.
-    pub fn list_dag_filtered_tag(&self, part: &str) -> Vec<String> {
-        let has = |graph: &&Arc<GraphDefinition>| graph.tags.iter().any(|tag| tag.contains(part));
-        self.definitions().iter().filter(has).map(|graph| graph.name.clone()).collect()
-    }
-
-    /// Names of flows that have all of these tags.
-    pub fn list_dag_multiple_tags(&self, tags: &[impl AsRef<str>]) -> Vec<String> {
-        let has = |graph: &&Arc<GraphDefinition>| {
-            tags.iter().all(|tag| graph.tags.iter().any(|known| known == tag.as_ref()))
-        };
-        self.definitions().iter().filter(has).map(|graph| graph.name.clone()).collect()
-    }
-
-    /// What all loaded flows say about themselves.
-    pub fn list_dags_metadata(&self) -> Vec<DagMetadata> {
-        let line = |graph: &Arc<GraphDefinition>| DagMetadata {
-            name: graph.name.clone(),
-            description: graph.description.clone(),
-            tags: graph.tags.clone(),
-            author: graph.author.clone(),
-            version: graph.version.clone(),
-            nodes: graph.nodes.len(),
-        };
-        self.definitions().iter().map(line).collect()
-    }
-
-    /// Nodes of a loaded flow by level: each needs only earlier levels.
-    pub fn compute_levels(&self, name: &str) -> Result<Vec<Vec<String>>, DagError> {
-        Ok(levels(&self.dag(name)?.nodes.iter().collect::<Vec<_>>()))
-    }
-
-    /// What every attempt finds in [`super::action::NodeCtx::app_data`].
-    pub fn set_app_state(&self, state: Arc<dyn Any + Send + Sync>) {
-        *self.inner.app.write().unwrap_or_else(PoisonError::into_inner) = Some(state);
-    }
-
-    /// Keeps a value that actions find by its type.
-    pub fn set_services<T: Send + Sync + 'static>(&self, services: Arc<T>) {
-        let mut all = self.inner.services.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(TypeId::of::<T>(), services);
-    }
-
-    /// The value of a type that was kept.
-    pub fn get_services<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        let all = self.inner.services.read().unwrap_or_else(PoisonError::into_inner);
-        all.get(&TypeId::of::<T>()).cloned().and_then(|any| any.downcast().ok())
-    }
-
-    /// How many attempts of all runs may work at once; who waits longest goes first. Default: no limit.
-    pub fn set_max_running(&self, most: usize) {
-        let places = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
-        *self.inner.all_places.write().unwrap_or_else(PoisonError::into_inner) = Some(places);
     }
 
     /// Runs a flow until it ends or pauses. Its values start as a copy of the cache's; what nodes give is written there.
@@ -539,10 +354,6 @@ impl DagExecutor {
         Self { inner: Arc::clone(&self.inner), bound }
     }
 
-    pub(crate) fn app_data(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.inner.app.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     pub(crate) fn find_action(&self, name: &str) -> Option<Arc<Registered>> {
         self.registry().find(name)
     }
@@ -568,23 +379,5 @@ impl DagExecutor {
             return Ok(());
         }
         Err(DagError::ActionNotRegistered(missing.join(", ")))
-    }
-
-    /// Places that an attempt of the node needs besides one of its run's.
-    pub(crate) fn places(&self, node: &Node) -> Vec<Arc<Semaphore>> {
-        let mut needed = Vec::new();
-        if let Some(limit) = &node.concurrency {
-            let mut places = self.inner.places.lock().unwrap_or_else(PoisonError::into_inner);
-            let most = limit.limit.clamp(1, Semaphore::MAX_PERMITS);
-            let place = places.entry(limit.key.clone());
-            needed.push(Arc::clone(place.or_insert_with(|| Arc::new(Semaphore::new(most)))));
-        }
-        // A sub-flow's own attempts need places; it must not hold one while it waits for them.
-        if node.flow.is_none() {
-            needed.extend(
-                self.inner.all_places.read().unwrap_or_else(PoisonError::into_inner).clone(),
-            );
-        }
-        needed
     }
 }

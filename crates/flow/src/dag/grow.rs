@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
-use super::action::{NodeAction, NodeCtx, NodeOutput, Registered};
+use super::action::{NodeAction, NodeCtx, NodeOutput};
 use super::cache::Cache;
 use super::executor::{DagExecutor, StartOptions};
+use super::registry::Registered;
 use crate::error::{DagError, Permanent};
 use crate::model::entry::Write;
 use crate::model::graph::{Node, NodeSpec};

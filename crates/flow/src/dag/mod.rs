@@ -3,10 +3,12 @@
 pub mod action;
 pub mod cache;
 pub mod commands;
+pub mod definitions;
 pub mod events;
 pub mod executor;
 pub mod observe;
 pub mod plan;
+pub mod registry;
 pub mod report;
 pub mod yaml;
 
@@ -15,4 +17,6 @@ mod draw;
 mod driver;
 mod grow;
 mod recover;
+mod services;
 mod steps;
+mod waits;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::action::{CancelToken, NodeCtx, Registered};
+use super::action::{CancelToken, NodeCtx};
 use super::attempt::{Job, Link, Outcome};
 use super::cache::{self, look_up, resolve};
 use super::driver::{Driver, Live};
+use super::registry::Registered;
 use crate::clock::Millis;
 use crate::error::DagError;
 use crate::journal::{Artifact, Reusable};

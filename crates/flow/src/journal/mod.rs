@@ -5,9 +5,15 @@
 mod artifacts;
 #[cfg(feature = "dag")]
 mod codec;
+#[cfg(feature = "tasks")]
+pub(crate) mod outbox;
 mod owner;
 #[cfg(feature = "dag")]
 mod runs;
+#[cfg(feature = "tasks")]
+pub(crate) mod shared_state;
+#[cfg(feature = "tasks")]
+pub(crate) mod tasks;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +35,10 @@ use crate::error::DagError;
 const SCHEMA: Schema = Schema {
     // "mflw"
     application_id: 0x6d66_6c77,
-    migrations: &[include_str!("migrations/0001_start.sql")],
+    migrations: &[
+        include_str!("migrations/0001_start.sql"),
+        include_str!("migrations/0002_tasks.sql"),
+    ],
     hint: "give the flow library a file of its own",
 };
 
@@ -102,6 +111,15 @@ impl Journal {
         let work = move |db: &Connection| Ok(db.execute("VACUUM INTO ?1", [&to]).map(drop)?);
         let _hold = self.clock.hold();
         Ok(self.database.outside("back the file up", work).await?)
+    }
+
+    /// Moves the log into the file, which syncs both: everything that was acknowledged survives power loss then.
+    #[cfg(feature = "tasks")]
+    pub(crate) async fn flush(&self) -> Result<(), DagError> {
+        let _hold = self.clock.hold();
+        let work =
+            |db: &Connection| Ok(db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?);
+        self.database.outside("flush the file", work).await.map_err(Into::into)
     }
 
     /// Gives space of deleted rows back to the disk; writers wait.

@@ -71,6 +71,10 @@ fn lock_path(folder: &Path, owner: &str) -> PathBuf {
     folder.join(format!("{owner}.lock"))
 }
 
+#[cfg_attr(
+    not(feature = "dag"),
+    expect(dead_code, reason = "tasks have leases of their own; these are for runs")
+)]
 impl Journal {
     /// Extends the owner's lease until `until`.
     pub(crate) async fn heartbeat(&self, owner: &str, until: Millis) -> Result<(), DagError> {

@@ -4,21 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::DagConfig;
+pub use crate::durability::Durability;
 
 /// The name of the one invocation of a node that does not fan out.
 pub const DEFAULT_KEY: &str = "default";
-
-/// What an attempt that a crash cut short means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Durability {
-    /// It runs again.
-    #[default]
-    #[serde(alias = "best_effort")]
-    BestEffort,
-    /// It waits for a caller to say what happened; it is never repeated by itself.
-    #[serde(alias = "at_most_once")]
-    AtMostOnce,
-}
 
 /// A named input of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

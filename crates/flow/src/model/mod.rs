@@ -11,6 +11,7 @@ pub mod when;
 mod apply;
 pub(crate) mod check;
 pub(crate) mod control;
+mod ending;
 
 pub use check::Problem;
 pub use control::{HUMAN_INTERRUPT, SUPERVISOR_STEP};

@@ -22,3 +22,15 @@ mod seed;
 mod sim;
 #[cfg(test)]
 mod site;
+#[cfg(test)]
+mod tasks;
+#[cfg(test)]
+mod tasks_kill;
+#[cfg(test)]
+mod tasks_property;
+#[cfg(test)]
+mod tasks_remote;
+#[cfg(test)]
+mod tasks_seed;
+#[cfg(test)]
+mod tasks_site;

@@ -1,0 +1,4 @@
+//! The attributes as programs meet them.
+
+#[cfg(test)]
+mod refused;
