@@ -208,6 +208,7 @@ async fn spec(house: &House, record: &Sandbox) -> Result<SandboxSpec> {
         workdir: snapshot.workdir.clone(),
         env,
         network: record.network.clone(),
+        volumes: record.volumes.clone(),
     })
 }
 

@@ -20,6 +20,7 @@ use crate::network;
 use crate::ready::Ready;
 use crate::refusals::Refusals;
 use crate::settings::Settings;
+use crate::shelf::Shelf;
 use crate::snapshot_cache::SnapshotCache;
 use crate::steady::Steady;
 use crate::tasks::Tasks;
@@ -45,6 +46,7 @@ pub(crate) struct House {
     pub(crate) refusals: Refusals,
     pub(crate) tally: Tally,
     pub(crate) tenants: Arc<Tenants>,
+    pub(crate) shelf: Arc<Shelf>,
     pub(crate) tasks: Tasks,
     /// Room for transitions that no caller waits for.
     pub(crate) background: Semaphore,
@@ -90,6 +92,7 @@ impl House {
             public: false,
             target: self.settings.target.clone(),
             network: network::default(self),
+            volumes: Vec::new(),
             resources: snapshot.resources,
             profile: self.runtime.profile(),
             state: State::Creating,

@@ -78,6 +78,7 @@ impl Bench {
             user: "root".to_owned(),
             workdir: None,
             env: BTreeMap::new(),
+            volumes: Vec::new(),
             network: NetworkPolicy::default(),
         }
     }

@@ -13,8 +13,10 @@ use crate::network::{AuditPage, NetworkPolicy};
 use crate::ports::captures::Captures;
 use crate::ports::files::Files;
 use crate::ports::processes::Processes;
+use crate::ports::volumes::Volumes;
 use crate::process::{ExecOutcome, ExecRequest, ProcessLog};
 use crate::snapshot::Source;
+use crate::volume::Mount;
 use crate::{Error, Result};
 
 /// How much of the isolation this host gives; stored with each sandbox.
@@ -45,6 +47,8 @@ pub struct SandboxSpec {
     pub env: BTreeMap<String, String>,
     /// What it may reach.
     pub network: NetworkPolicy,
+    /// Volumes mounted in it, each time that it starts. One that is not there is a refusal.
+    pub volumes: Vec<Mount>,
 }
 
 /// What a runtime knows of a sandbox, read from the world and not from memory.
@@ -226,6 +230,11 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Copies of sandboxes' files; [`crate::Kind::Unsupported`] where none can be taken.
     fn captures(&self) -> Result<&dyn Captures> {
         Err(Error::unsupported("copying files of sandboxes"))
+    }
+
+    /// Volumes; [`crate::Kind::Unsupported`], with the reason, where there are none.
+    fn volumes(&self) -> Result<&dyn Volumes> {
+        Err(Error::unsupported("volumes"))
     }
 
     /// Connects to a TCP port inside, from within its own network, and gives the non-blocking socket.

@@ -35,6 +35,7 @@ use super::pool::{Part, Reserve};
 use super::spec::Spec;
 use super::storage::{Storage, is_absent};
 use super::users::Identity;
+use super::volumes;
 
 /// Longest wait for a killed process 1, milliseconds; what is stuck longer is reported.
 const KILL_PATIENCE: u64 = 10_000;
@@ -148,6 +149,7 @@ impl Host {
             if self.is_running(spec.id)? {
                 return self.network.set(spec.id, &spec.network);
             }
+            volumes::check(&self.ground.storage, &spec.volumes)?;
             self.admit()?;
             self.network.text(&spec.network)?;
             // Before anything is made: a user that the image does not have.
@@ -164,7 +166,7 @@ impl Host {
 
     /// Refuses what the pool or the disk has no room for. Space of deleted sandboxes comes back at the
     /// kernel's leisure, so a full pool is asked for it first; one caller does so, others wait for him.
-    fn admit(&self) -> Result<()> {
+    pub(super) fn admit(&self) -> Result<()> {
         let reserve = Reserve { host: self.options.reserve_bytes, ..Reserve::default() };
         let measure = || self.ground.storage.admit(&self.data, reserve);
         let mut admitted = measure();
@@ -193,6 +195,7 @@ impl Host {
                 return self.network.set(spec.id, &spec.network);
             }
             self.network.text(&spec.network)?;
+            volumes::check(&self.ground.storage, &spec.volumes)?;
             self.ground.storage.has(spec.id)?;
             self.complete_and_boot(spec, None)
         })
@@ -278,6 +281,7 @@ impl Host {
                 overlay("", &image.root_layers, Part::Upper, Part::Work),
                 overlay("usr", &image.usr_layers, Part::UsrUpper, Part::UsrWork),
             ],
+            volumes: volumes::request(&self.ground.sandboxes, &spec.volumes),
             shm_bytes: (spec.resources.memory_bytes() / 2).min(MAX_SHM),
             open_files: self.options.ceilings.open_files.into(),
             pids,

@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mayfly_core::id::SandboxId;
+use mayfly_core::id::{SandboxId, VolumeId};
 use mayfly_core::limits::Resources;
 use mayfly_core::network::{AuditPage, NetworkPolicy};
 use mayfly_core::ports::captures::Captures;
 use mayfly_core::ports::files::Files;
 use mayfly_core::ports::processes::Processes;
+use mayfly_core::ports::volumes::Volumes;
 use mayfly_core::ports::runtime::{
     DiskGuard, Exit, Layer, Notice, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
 };
@@ -33,6 +34,7 @@ use super::live::Live;
 use super::options::Options;
 use super::ports::{self, Ports};
 use super::stay::LocalProcesses;
+use super::volumes::{self, LocalVolumes};
 use super::{doctor, exec, family, logs};
 
 /// Ends that may wait to be fetched; sandboxes are fewer.
@@ -49,6 +51,7 @@ pub struct LocalRuntime {
     ports: Ports,
     processes: LocalProcesses,
     captures: LocalCaptures,
+    volumes: LocalVolumes,
     exits: Mutex<mpsc::Receiver<Exit>>,
     notices: Mutex<mpsc::Receiver<Notice>>,
     watcher: tokio::task::JoinHandle<()>,
@@ -87,9 +90,10 @@ impl LocalRuntime {
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
         let processes = LocalProcesses::new(Arc::clone(&host));
         let captures = LocalCaptures { host: Arc::clone(&host) };
+        let volumes = LocalVolumes { host: Arc::clone(&host) };
         let (exits, notices) = (Mutex::new(exits), Mutex::new(notices));
         let filler = Some(filler);
-        Ok(Self { host, files, ports, processes, captures, exits, notices, watcher, filler })
+        Ok(Self { host, files, ports, processes, captures, volumes, exits, notices, watcher, filler })
     }
 
     /// Waits until the wanted number of namespace sets is ready, for measurements.
@@ -134,6 +138,21 @@ impl LocalRuntime {
     /// Sets the limit of a restored sandbox's folder. Blocks.
     pub fn limit_folder(&self, id: SandboxId, disk_bytes: u64) -> Result<()> {
         self.host.ground.storage.resize(id, disk_bytes)
+    }
+
+    /// Makes a volume that does not exist, with nothing in it, and gives it; for a restore, while no server runs.
+    /// Blocks. It is whole after [`LocalRuntime::limit_volume`].
+    pub fn empty_volume(&self, id: VolumeId, bytes: u64) -> Result<OwnedFd> {
+        self.pool()?.empty_volume(id, bytes)
+    }
+
+    /// Sets the limit of a restored volume, which is whole from then on. Blocks.
+    pub fn limit_volume(&self, id: VolumeId, bytes: u64) -> Result<()> {
+        self.pool()?.limit_volume(id, bytes)
+    }
+
+    fn pool(&self) -> Result<&super::pool::Pool> {
+        self.host.ground.storage.pool().ok_or_else(volumes::unsupported)
     }
 
     async fn on_host<T: Send + 'static>(
@@ -367,6 +386,13 @@ impl Runtime for LocalRuntime {
 
     fn captures(&self) -> Result<&dyn Captures> {
         Ok(&self.captures)
+    }
+
+    fn volumes(&self) -> Result<&dyn Volumes> {
+        match self.host.profile {
+            Profile::Full => Ok(&self.volumes),
+            Profile::Unprivileged | Profile::None => Err(volumes::unsupported()),
+        }
     }
 
     async fn connect(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {

@@ -20,6 +20,14 @@ pub(super) enum Storage {
 }
 
 impl Storage {
+    /// The pool, where there is one.
+    pub(super) fn pool(&self) -> Option<&Pool> {
+        match self {
+            Self::Pool(pool) => Some(pool),
+            Self::Folders(_) => None,
+        }
+    }
+
     /// Makes the folder of a sandbox with its limit and description, or completes what is there.
     pub(super) fn make(&self, id: SandboxId, disk_bytes: u64, spec: &Spec) -> Result<()> {
         match self {

@@ -38,6 +38,7 @@ pub async fn spec(runtime: &dyn Runtime) -> SandboxSpec {
         user: "root".to_owned(),
         workdir: None,
         network: NetworkPolicy { block_all: !runtime.has_network(), ..NetworkPolicy::default() },
+        volumes: Vec::new(),
         env: BTreeMap::from([
             ("FROM_SPEC".to_owned(), "spec".to_owned()),
             ("FROM_BOTH".to_owned(), "spec".to_owned()),

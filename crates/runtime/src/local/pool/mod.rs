@@ -7,6 +7,7 @@
 //! ```text
 //! layers/            immutable layers, plain folders
 //! captures/<id>/     one read-only subvolume each: a sandbox's folder as it was
+//! volumes/<id>/      one subvolume each, hard quota: files that sandboxes share
 //! sandboxes/<id>/    one subvolume each, hard quota: upper work usr-upper usr-work logs
 //! ```
 
@@ -27,6 +28,7 @@ mod place;
 pub mod probe;
 pub mod sandbox_folder;
 pub mod subvolume;
+mod volume_folder;
 
 pub use guard::{Headroom, Reserve};
 pub use place::{Place, place, requirements};
@@ -51,6 +53,7 @@ pub struct Pool {
     root: OwnedFd,
     sandboxes: OwnedFd,
     captures: OwnedFd,
+    volumes: OwnedFd,
     layers: OwnedFd,
     mode: QuotaMode,
     counters: PathBuf,
@@ -73,9 +76,10 @@ impl Pool {
         let mode = enable_quota(&root, &counters)?;
         let sandboxes = folder(root.as_fd(), "sandboxes")?;
         let captures = folder(root.as_fd(), "captures")?;
+        let volumes = folder(root.as_fd(), "volumes")?;
         let layers = folder(root.as_fd(), "layers")?;
         let tightened = AtomicBool::new(true);
-        Ok(Self { root, sandboxes, captures, layers, mode, counters, tightened })
+        Ok(Self { root, sandboxes, captures, volumes, layers, mode, counters, tightened })
     }
 
     /// The pool's root folder.

@@ -278,7 +278,7 @@ fn the_probe_overruns_a_quota_and_leaves_nothing() {
     let mut left: Vec<_> =
         fs::read_dir(&fixture.mounted.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["captures", "layers", "sandboxes"]);
+    assert_eq!(left, ["captures", "layers", "sandboxes", "volumes"]);
 }
 
 #[test]
