@@ -139,7 +139,7 @@ impl FakeRuntime {
     pub(crate) fn new(machines: Arc<Machines>, fuse: Fuse) -> Self {
         let files = FakeFiles { machines: Arc::clone(&machines) };
         let processes = FakeProcesses { machines: Arc::clone(&machines) };
-        let volumes = FakeVolumes { machines: Arc::clone(&machines) };
+        let volumes = FakeVolumes { machines: Arc::clone(&machines), fuse: fuse.clone() };
         Self { machines, files, processes, volumes, fuse }
     }
 

@@ -10,10 +10,12 @@ use mayfly_core::ports::volumes::Volumes;
 use mayfly_core::{Code, Error, Kind, Result};
 
 use super::{Machines, State, Verb};
+use crate::fuse::Fuse;
 
 #[derive(Debug)]
 pub(super) struct FakeVolumes {
     pub(super) machines: Arc<Machines>,
+    pub(super) fuse: Fuse,
 }
 
 /// Files of one volume, by their path in it.
@@ -25,13 +27,17 @@ pub(super) struct Shelf {
 
 impl FakeVolumes {
     async fn act<T>(&self, verb: Verb, act: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        self.fuse.step().await;
         let delay = self.machines.lock().delays.get(&verb).copied();
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
-        let mut state = self.machines.lock();
-        state.scripted(verb)?;
-        act(&mut state)
+        let out = {
+            let mut state = self.machines.lock();
+            state.scripted(verb).and_then(|()| act(&mut state))
+        };
+        self.fuse.step().await;
+        out
     }
 }
 
