@@ -103,6 +103,7 @@ async fn a_sandbox_mounts_by_name_and_keeps_its_volume_until_it_is_destroyed() {
     volumes.create(&site.caller, "data", None).await.expect("the name is free again");
     assert_in_line(&site).await;
     site.pass(60 * 25).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(volumes.list(&site.caller, true).len(), 1, "deleted ones are forgotten");
 }
 

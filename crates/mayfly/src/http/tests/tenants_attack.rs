@@ -41,11 +41,14 @@ impl Victim {
         let link =
             call("GET", &format!("{api}/ports/3000/signed-preview-url?expiresInSeconds=600"), "")
                 .await;
+        let volume =
+            call("POST", "/api/volumes", &json!({ "name": format!("{name}-data") }).to_string()).await;
         let own = call("GET", "/api/organizations", "").await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let known = BTreeMap::from([
             ("sandbox", sandbox.clone()),
             ("name", format!("{name}-key")),
+            ("volume", text(&volume["id"])),
             ("organization", text(&own[0]["id"])),
             ("port", "3000".to_owned()),
             ("token", text(&link["token"])),
@@ -73,6 +76,7 @@ impl Victim {
             "/api/api-keys".to_owned(),
             "/api/organizations".to_owned(),
             "/api/snapshots".to_owned(),
+            "/api/volumes?includeDeleted=true".to_owned(),
             format!("{api}/ssh-access/validate?token={}", self.known["ssh"])
                 .replace(&api, "/api/sandbox"),
             format!("{toolbox}/process/session"),
