@@ -292,8 +292,26 @@ mod tests {
         let long = format!("/{}", "x".repeat(256));
         let many = "/x".repeat(600);
         for path in [
-            "data", "", "/", "//", "/.", "/tmp", "/usr", "/a/../etc", "/..", "/proc", "/proc/1",
-            "/sys/x", "/dev/shm", "/etc", "/etc/x", "/usr/bin/x", "/bin", "/lib64", "/a\0b", &long,
+            "data",
+            "",
+            "/",
+            "//",
+            "/.",
+            "/tmp",
+            "/usr",
+            "/a/../etc",
+            "/..",
+            "/proc",
+            "/proc/1",
+            "/sys/x",
+            "/dev/shm",
+            "/etc",
+            "/etc/x",
+            "/usr/bin/x",
+            "/bin",
+            "/lib64",
+            "/a\0b",
+            &long,
             &many,
         ] {
             let error = wanted(path, None).of(id()).unwrap_err();

@@ -57,11 +57,7 @@ pub(crate) async fn create(
 }
 
 /// The volumes asked for; [`mayfly_core::Kind::NotFound`] names one that is unknown.
-fn mounts(
-    house: &House,
-    caller: &Caller,
-    wanted: &CreateSandbox,
-) -> Result<(Vec<Mount>, Claims)> {
+fn mounts(house: &House, caller: &Caller, wanted: &CreateSandbox) -> Result<(Vec<Mount>, Claims)> {
     if !wanted.volumes.is_empty() {
         house.runtime.volumes()?;
     }

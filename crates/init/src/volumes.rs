@@ -23,9 +23,8 @@ pub(crate) fn mount(volume: &Volume, namespace: Option<&OwnedFd>) -> Result<(), 
     let whole = fs::File::open(path(&volume.folder)).fault("folder of a volume")?;
     // All who share it may write there, whoever they are; the host's root is root inside on this disk.
     set_umask(0);
-    let folder = walk(whole.as_fd(), &volume.subpath, |parent, name| {
-        sys::make_folder(parent, name, 0o777)
-    });
+    let folder =
+        walk(whole.as_fd(), &volume.subpath, |parent, name| sys::make_folder(parent, name, 0o777));
     set_umask(0o022);
     let folder = folder.fault("subpath of a volume")?;
     let tree = sys::open_tree_at(folder.as_fd()).fault("copy of a volume's mount")?;

@@ -133,7 +133,9 @@ impl Rows {
             || self.volumes.values().any(|row| row.organization == id && lasts(row))
             || self.snapshots.values().any(|row| row.organization == Some(id))
         {
-            return Err(Error::conflict("the organization still has sandboxes, volumes or snapshots"));
+            return Err(Error::conflict(
+                "the organization still has sandboxes, volumes or snapshots",
+            ));
         }
         self.keys.retain(|(owner, _), _| *owner != id);
         self.volumes.retain(|_, row| row.organization != id);

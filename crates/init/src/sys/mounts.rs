@@ -5,7 +5,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::{AT_EMPTY_PATH, AT_FDCWD, Result, at, number, owned, raw};
 use crate::numbers::{
-    MKDIRAT, MKNODAT, MOUNT, MOUNT_SETATTR, MOVE_MOUNT, OPEN_TREE, OPENAT2, PIVOT_ROOT, SETHOSTNAME, UMOUNT2,
+    MKDIRAT, MKNODAT, MOUNT, MOUNT_SETATTR, MOVE_MOUNT, OPEN_TREE, OPENAT2, PIVOT_ROOT,
+    SETHOSTNAME, UMOUNT2,
 };
 
 /// Mounts by path; `data` is the file system's own option text.

@@ -77,12 +77,10 @@ impl Restore {
         drop(waiting);
         let data = config.storage.data_dir.display().to_string();
         let value = json!({ "dataDir": data, "sandboxes": restored.sandboxes, "volumes": restored.volumes });
-        session
-            .output
-            .show(&value, || {
-                let (sandboxes, volumes) = (restored.sandboxes, restored.volumes);
-                format!("{data} restored; sandboxes: {sandboxes}, volumes: {volumes}\n")
-            })?;
+        session.output.show(&value, || {
+            let (sandboxes, volumes) = (restored.sandboxes, restored.volumes);
+            format!("{data} restored; sandboxes: {sandboxes}, volumes: {volumes}\n")
+        })?;
         Ok(exit_code::SUCCESS)
     }
 }

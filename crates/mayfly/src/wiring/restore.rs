@@ -201,9 +201,8 @@ fn begin(
     sizes: &Sizes,
     runtime: &LocalRuntime,
 ) -> std::result::Result<Filling, Trouble> {
-    let named = |folder: &str| {
-        below(name, folder.as_bytes()).and_then(|id| std::str::from_utf8(id).ok())
-    };
+    let named =
+        |folder: &str| below(name, folder.as_bytes()).and_then(|id| std::str::from_utf8(id).ok());
     let sandbox = named(SANDBOXES).and_then(|id| id.parse().ok()).map(Owner::Sandbox);
     let volume = || named(VOLUMES).and_then(|id| id.parse().ok()).map(Owner::Volume);
     let owner = sandbox.or_else(volume).ok_or_else(|| broken("a name that no backup has"))?;

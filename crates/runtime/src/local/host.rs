@@ -46,6 +46,8 @@ const RECLAIM_ROUNDS: u32 = 40;
 const RECLAIM_PAUSE: Duration = Duration::from_millis(25);
 /// Tries to start one sandbox while forkservers die under it.
 const BOOT_TRIES: u32 = 3;
+/// Longest time that compressing a sandbox takes; what is left then stays as it is.
+const COMPRESSING: Duration = Duration::from_secs(20);
 /// Most bytes of `/dev/shm`; never more than half the sandbox's memory.
 const MAX_SHM: u64 = 64 << 20;
 
@@ -330,6 +332,18 @@ impl Host {
             self.end(&live, grace)?;
             self.ground.storage.end_logs(id);
             Ok(())
+        })
+    }
+
+    /// Lets the files of a stopped sandbox take less room.
+    pub(super) fn archive(&self, id: SandboxId) -> Result<()> {
+        self.registry.exclusively(id, || {
+            if self.registry.get(id).is_some() {
+                return Err(Error::conflict(format!(
+                    "sandbox {id} runs: only a stopped one is archived"
+                )));
+            }
+            self.ground.storage.compress(id, COMPRESSING)
         })
     }
 

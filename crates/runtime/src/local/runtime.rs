@@ -16,10 +16,10 @@ use mayfly_core::network::{AuditPage, NetworkPolicy};
 use mayfly_core::ports::captures::Captures;
 use mayfly_core::ports::files::Files;
 use mayfly_core::ports::processes::Processes;
-use mayfly_core::ports::volumes::Volumes;
 use mayfly_core::ports::runtime::{
     DiskGuard, Exit, Layer, Notice, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
 };
+use mayfly_core::ports::volumes::Volumes;
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
 use mayfly_core::{Error, Result};
@@ -93,7 +93,18 @@ impl LocalRuntime {
         let volumes = LocalVolumes { host: Arc::clone(&host) };
         let (exits, notices) = (Mutex::new(exits), Mutex::new(notices));
         let filler = Some(filler);
-        Ok(Self { host, files, ports, processes, captures, volumes, exits, notices, watcher, filler })
+        Ok(Self {
+            host,
+            files,
+            ports,
+            processes,
+            captures,
+            volumes,
+            exits,
+            notices,
+            watcher,
+            filler,
+        })
     }
 
     /// Waits until the wanted number of namespace sets is ready, for measurements.
@@ -265,6 +276,10 @@ impl Runtime for LocalRuntime {
 
     async fn destroy(&self, id: SandboxId) -> Result<()> {
         self.on_host(move |host| host.destroy(id)).await
+    }
+
+    async fn archive(&self, id: SandboxId) -> Result<()> {
+        self.on_host(move |host| host.archive(id)).await
     }
 
     async fn freeze(&self, id: SandboxId) -> Result<()> {

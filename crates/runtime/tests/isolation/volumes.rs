@@ -147,8 +147,7 @@ fn e09_a_subpath_that_another_sandbox_swaps_never_leaves_the_volume() {
     for link in ["/", "..", "/proc/self/root", &format!("../../../..{}", bait.path().display())] {
         let set = attacker.sh(&format!("rm -rf /data/part; ln -s -- {link} /data/part"));
         assert_eq!(set.code, 0, "{}", set.text);
-        let spec =
-            SandboxSpec { volumes: vec![part(id, "/mnt", "part/below")], ..bench.spec() };
+        let spec = SandboxSpec { volumes: vec![part(id, "/mnt", "part/below")], ..bench.spec() };
         let refused = bench.wait(bench.runtime().create(&spec)).unwrap_err();
         assert_eq!(refused.kind(), Kind::Conflict, "{link}: {refused}");
         assert!(refused.message().contains("subpath of a volume"), "{refused}");
@@ -250,7 +249,8 @@ fn g02_ids_in_a_volume_are_the_image_s_for_all_who_share_it() {
     let (one, two) =
         (sandbox(&bench, vec![mount(id, "/data")]), sandbox(&bench, vec![mount(id, "/data")]));
     assert_ne!(one.root_id(), two.root_id(), "each has ids of its own on the host");
-    let made = one.sh("cd /data && echo x > mine && chown 1234:2345 mine && stat -c '%u %g' . mine");
+    let made =
+        one.sh("cd /data && echo x > mine && chown 1234:2345 mine && stat -c '%u %g' . mine");
     assert_eq!(made.text, "0 0\n1234 2345\n");
     assert_eq!(two.sh("stat -c '%u %g' /data/mine; cat /data/mine").text, "1234 2345\nx\n");
     let folder = bench.folder(one.id()).join("../../volumes").join(id.to_string());

@@ -137,6 +137,9 @@ async fn stops_and_starts(runtime: &dyn Runtime, spec: &SandboxSpec) {
     }
     assert!(run(runtime, spec, &["echo"]).await.is_err(), "nothing runs in a stopped sandbox");
     for _ in 0..2 {
+        runtime.archive(spec.id).await.expect("archive, also repeated");
+    }
+    for _ in 0..2 {
         runtime.start(spec).await.expect("start, also repeated");
         assert!(seen(runtime, spec.id).await.expect("listed").running);
     }

@@ -49,11 +49,8 @@ async fn shares(runtime: &dyn Runtime, one: &SandboxSpec, whole: &Mount) {
         ..whole.clone()
     };
     let frozen = Mount { path: "/frozen".to_owned(), read_only: true, ..whole.clone() };
-    let made = Mount {
-        path: "/made".to_owned(),
-        subpath: Some("new/folder".to_owned()),
-        ..whole.clone()
-    };
+    let made =
+        Mount { path: "/made".to_owned(), subpath: Some("new/folder".to_owned()), ..whole.clone() };
     let two = sandbox(runtime, vec![part, frozen, made]).await;
     let seen = async |path| read(runtime, two.id, path).await;
     assert_eq!(seen("/opt/deep/part/inner").await.expect("a subpath"), "inner");

@@ -42,7 +42,8 @@ impl Victim {
             call("GET", &format!("{api}/ports/3000/signed-preview-url?expiresInSeconds=600"), "")
                 .await;
         let volume =
-            call("POST", "/api/volumes", &json!({ "name": format!("{name}-data") }).to_string()).await;
+            call("POST", "/api/volumes", &json!({ "name": format!("{name}-data") }).to_string())
+                .await;
         let own = call("GET", "/api/organizations", "").await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let known = BTreeMap::from([

@@ -27,9 +27,7 @@ async fn a_volume_has_the_fields_and_words_of_the_contract() {
         "updatedAt": "2026-01-01T00:00:00.000Z", "lastUsedAt": null,
     });
     assert_eq!(made, expected);
-    for path in
-        [format!("/api/volumes/{id}"), "/api/volumes/by-name/my%20data".to_owned()]
-    {
+    for path in [format!("/api/volumes/{id}"), "/api/volumes/by-name/my%20data".to_owned()] {
         assert_eq!(edge.get(&path).await.json(), made, "{path}");
     }
     assert_eq!(edge.get("/api/volumes").await.json(), json!([made]));

@@ -22,6 +22,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use crate::sys::btrfs;
 
 mod capture;
+mod compress;
 pub mod guard;
 pub mod loop_file;
 mod place;
@@ -30,12 +31,13 @@ pub mod sandbox_folder;
 pub mod subvolume;
 mod volume_folder;
 
+pub use compress::Compressed;
 pub use guard::{Headroom, Reserve};
 pub use place::{Place, place, requirements};
 pub use sandbox_folder::{Part, SandboxFolder};
 
 /// Data argument of the pool's mount. Compression stays off: a quota counts stored bytes, and sandboxes
-/// expect it to count theirs.
+/// expect it to count theirs. Archived ones are compressed, see [`Pool::compress_sandbox`].
 pub const MOUNT_DATA: &str = "discard=async,commit=30";
 
 /// How the kernel counts what each subvolume uses.
