@@ -65,8 +65,8 @@ impl Work {
             if matches!(name.as_bytes(), b"." | b"..") {
                 continue;
             }
-            let Ok(within) = folder.fd().and_then(|fd| Ok(fd.try_clone_to_owned()?)) else {
-                continue;
+            let Some(within) = folder.fd().ok().and_then(|fd| fd.try_clone_to_owned().ok()) else {
+                return;
             };
             match entry.file_type() {
                 FileType::Directory if open.len() < MAX_DEPTH => {

@@ -268,7 +268,7 @@ fn an_archived_sandbox_takes_a_third_of_its_room_and_keeps_every_byte() {
         assert!(milliseconds > 0 || cut == Compressed { files: 0, cut_short: true }, "{cut:?}");
         whole();
     }
-    let done = fixture.pool.compress_sandbox(id(1), Duration::from_secs(60)).unwrap();
+    let done = fixture.pool.compress_sandbox(id(1), Duration::from_mins(1)).unwrap();
     assert!(!done.cut_short && done.files >= 4, "{done:?}");
     let after = fixture.pool.sandbox_usage(id(1)).unwrap();
     println!("{} MiB became {} MiB", before / MIB, after / MIB);
@@ -288,7 +288,7 @@ fn a_full_sandbox_is_archived_too() {
     let file = fixture.path(id(1)).join("upper/full");
     let (written, refusal) = fill(&file, 64 * MIB);
     assert_eq!(refusal, Some(ErrorKind::QuotaExceeded));
-    fixture.pool.compress_sandbox(id(1), Duration::from_secs(60)).unwrap();
+    fixture.pool.compress_sandbox(id(1), Duration::from_mins(1)).unwrap();
     let kept = fs::read(&file).unwrap();
     assert!(kept.len() as u64 >= written && kept.iter().all(|byte| *byte == 7));
     assert!(fixture.pool.compress_sandbox(id(9), Duration::ZERO).is_err(), "there is none");
