@@ -109,7 +109,6 @@ tests! {
     python_oldest_sync_processes: python("python-oldest", "sync", "processes");
     python_oldest_async_processes: python("python-oldest", "async", "processes");
     typescript_reach: typescript("node", "esm", "reach");
-    typescript_reach: typescript("esm", "reach");
     python_new_sync_volumes: python("python-new", "sync", "volumes");
     python_new_async_volumes: python("python-new", "async", "volumes");
     python_old_sync_volumes: python("python-old", "sync", "volumes");
