@@ -111,7 +111,6 @@ tests! {
     typescript_reach: typescript("node", "esm", "reach");
     python_new_sync_volumes: python("python-new", "sync", "volumes");
     python_new_async_volumes: python("python-new", "async", "volumes");
-    python_old_sync_volumes: python("python-old", "sync", "volumes");
     typescript_volumes: typescript("node", "esm", "volumes");
     python_new_sync_errors: python("python-new", "sync", "errors");
     python_new_async_life: python("python-new", "async", "life");
