@@ -53,10 +53,12 @@ impl Endpoint<'_> {
         self.toolbox() || !self.reads
     }
 
-    /// Sizes, snapshots and timers of the contract that are not built, and programs that an image may lack.
+    /// Sizes, snapshots and timers of the contract that are not built, volumes of an ordinary user's server, and
+    /// programs that an image may lack.
     fn may_lack(&self) -> bool {
         let some = ["/pause", "/resize", "{timer}", "/git/", "/lsp/"];
-        self.body && self.path == "/api/sandbox" || some.iter().any(|part| self.path.contains(part))
+        let makes = matches!(self.path, "/api/sandbox" | "/api/volumes");
+        self.body && makes || some.iter().any(|part| self.path.contains(part))
     }
 }
 

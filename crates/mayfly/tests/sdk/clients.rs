@@ -108,10 +108,9 @@ tests! {
     python_oldest_sync_reach: python("python-oldest", "sync", "reach");
     python_oldest_sync_processes: python("python-oldest", "sync", "processes");
     python_oldest_async_processes: python("python-oldest", "async", "processes");
-typescript_reach: typescript("node", "esm", "reach");
+    typescript_reach: typescript("node", "esm", "reach");
     python_new_sync_volumes: python("python-new", "sync", "volumes");
     python_new_async_volumes: python("python-new", "async", "volumes");
-    python_old_sync_volumes: python("python-old", "sync", "volumes");
     typescript_volumes: typescript("node", "esm", "volumes");
     python_new_sync_errors: python("python-new", "sync", "errors");
     python_new_async_life: python("python-new", "async", "life");
