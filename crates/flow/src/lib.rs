@@ -11,6 +11,8 @@ pub mod error;
 mod journal;
 #[cfg(feature = "dag")]
 pub mod model;
+#[cfg(feature = "pubsub")]
+pub mod pubsub;
 #[cfg(feature = "sqlite")]
 pub mod storage;
 
@@ -47,11 +49,21 @@ pub mod guide {}
 
 #[cfg(feature = "dag")]
 pub use mayfly_flow_macros::action;
+#[cfg(feature = "pubsub")]
+pub use mayfly_flow_macros::pubsub_agent;
 #[cfg(feature = "dag")]
 pub use model::{
     config::{DagConfig, HumanTimeoutAction, OnFailure, RetryStrategy},
     graph::{Concurrency, Durability, GraphDefinition, IField, Node, NodeSpec, OField},
     status::{RunStatus, State},
+};
+#[cfg(feature = "pubsub")]
+pub use pubsub::{
+    agent::{IntoMessages, PubSubAgent, PubSubCtx},
+    config::{PubSubConfig, WhenFull},
+    executor::{AgentInfo, ChannelInfo, Execution, PubSubExecutor, PubSubReport},
+    message::{Message, StartAt},
+    pull::Read,
 };
 #[cfg(feature = "sqlite")]
 pub use storage::{SqliteStorage, StorageOptions};

@@ -5,6 +5,10 @@
 mod artifacts;
 #[cfg(feature = "dag")]
 mod codec;
+#[cfg(feature = "pubsub")]
+mod cursors;
+#[cfg(feature = "pubsub")]
+mod messages;
 mod owner;
 #[cfg(feature = "dag")]
 mod runs;
@@ -19,6 +23,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) use artifacts::{Artifact, Body, artifact_id, write_file};
 #[cfg(feature = "dag")]
 pub(crate) use codec::{Row, decode, encode};
+#[cfg(feature = "pubsub")]
+pub(crate) use cursors::CursorRow;
+#[cfg(feature = "pubsub")]
+pub(crate) use messages::{
+    ChannelRow, Move, NewMessage, Outcome, Posted, Posting, Retention, Room,
+};
 pub(crate) use owner::Owner;
 #[cfg(feature = "dag")]
 pub(crate) use runs::{Batch, Committed, NewRun, Reusable, RunRow, lease_ended};
@@ -29,7 +39,10 @@ use crate::error::DagError;
 const SCHEMA: Schema = Schema {
     // "mflw"
     application_id: 0x6d66_6c77,
-    migrations: &[include_str!("migrations/0001_start.sql")],
+    migrations: &[
+        include_str!("migrations/0001_start.sql"),
+        include_str!("migrations/0003_messages.sql"),
+    ],
     hint: "give the flow library a file of its own",
 };
 
