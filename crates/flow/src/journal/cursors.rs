@@ -1,5 +1,7 @@
 //! Jobs on subscribers' places: claim them, give them up, move them.
 
+use std::collections::HashMap;
+
 use mayfly_store::sqlite::Fault;
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
@@ -128,6 +130,18 @@ impl Journal {
         let name = channel.to_owned();
         self.read("find a place in a channel", move |db| {
             position(db, &channel_of(db, &name)?, start)
+        })
+        .await
+    }
+
+    /// The places that belong to an owner, with their versions.
+    pub(crate) async fn owned_cursors(&self, owner: &str) -> Result<HashMap<i64, i64>, DagError> {
+        let owner = owner.to_owned();
+        self.read("read subscribers", move |db| {
+            let mut statement =
+                db.prepare_cached("SELECT id, version FROM message_cursors WHERE owner = ?1")?;
+            let rows = statement.query_map([&owner], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! The handle that programs hold: agents, publishing, executions.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -137,7 +137,7 @@ pub(crate) struct Shared {
     pub(crate) channels: Channels,
     pub(crate) scribe: Scribe,
     pub(crate) counts: Counts,
-    /// Steps that were written.
+    /// Changes with every place that moved: agents may be at rest then, and full channels have room.
     pub(crate) progress: watch::Sender<u64>,
     /// Executions in progress; agents work while there is one.
     pub(crate) active: watch::Sender<usize>,
@@ -376,7 +376,8 @@ fn entry(agent: &dyn PubSubAgent) -> Result<Entry, DagError> {
         input,
         output,
         wake: Arc::default(),
-        marks: Mutex::default(),
+        held: Mutex::default(),
+        stands_by: AtomicBool::new(false),
     })
 }
 
@@ -557,8 +558,9 @@ impl Shared {
             }
             Err(error) => tracing::warn!(%error, "channels could not be looked at"),
         }
-        for entry in self.agents().iter() {
-            entry.nudge();
+        match self.storage.journal().owned_cursors(self.storage.owner().name()).await {
+            Ok(owned) => self.agents().iter().for_each(|entry| entry.look(&owned)),
+            Err(error) => tracing::warn!(%error, "subscribers could not be looked at"),
         }
         // Room may have come where somebody waits for it.
         self.progress.send_modify(|steps| *steps += 1);

@@ -119,6 +119,7 @@ impl PubSubExecutor {
         if let Some(entry) = self.agent(subscriber) {
             entry.unsettle();
         }
+        self.shared.progress.send_modify(|steps| *steps += 1);
         Ok(place)
     }
 

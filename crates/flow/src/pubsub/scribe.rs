@@ -191,5 +191,7 @@ fn settle(shared: &Shared, work: Work, outcome: &Outcome) {
         // A publisher that left does not need the answer.
         drop(reply.send(Ok(*posted)));
     }
-    shared.progress.send_modify(|steps| *steps += 1);
+    if !outcome.moved.is_empty() {
+        shared.progress.send_modify(|steps| *steps += 1);
+    }
 }

@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -45,35 +45,57 @@ pub(crate) struct Entry {
     pub(crate) output: Option<jsonschema::Validator>,
     pub(crate) wake: Arc<Notify>,
     /// Its places while it holds them.
-    pub(crate) marks: Mutex<Vec<(Arc<Channel>, Arc<Mark>)>>,
+    pub(crate) held: Mutex<Vec<Held>>,
+    /// Whether another process works for it, so that nobody here waits for it.
+    pub(crate) stands_by: AtomicBool,
+}
+
+/// A place that an agent of this process holds.
+#[derive(Debug)]
+pub(crate) struct Held {
+    row: i64,
+    version: i64,
+    channel: Arc<Channel>,
+    mark: Arc<Mark>,
 }
 
 impl Entry {
-    fn set_marks(&self, marks: Vec<(Arc<Channel>, Arc<Mark>)>) {
-        *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = marks;
+    fn held(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether everything that is in its channels is acknowledged, as far as this process knows.
     pub(crate) fn is_quiet(&self) -> bool {
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        marks.iter().all(|(channel, mark)| mark.borrow().position >= channel.head())
+        let held = self.held();
+        let is_done = |held: &Held| {
+            let written = *held.mark.borrow();
+            !written.is_stale && written.position >= held.channel.head()
+        };
+        if held.is_empty() {
+            return self.subscriptions.is_empty() || self.stands_by.load(Ordering::SeqCst);
+        }
+        held.iter().all(is_done)
     }
 
     /// Lets its worker claim its places again.
     pub(crate) fn unsettle(&self) {
-        for (_, mark) in &*self.marks.lock().unwrap_or_else(PoisonError::into_inner) {
-            mark.send_modify(|written| written.is_stale = true);
+        for held in &*self.held() {
+            held.mark.send_modify(|written| written.is_stale = true);
         }
         self.wake.notify_one();
     }
 
-    fn is_standing_by(&self) -> bool {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
-    /// Lets a worker that stands by look again whether it may work.
-    pub(crate) fn nudge(&self) {
-        if self.is_standing_by() {
+    /// Lets a worker that stands by look again whether it may work, and one that lost a place see so; `owned` are the
+    /// places that belong to this process, with their versions.
+    pub(crate) fn look(&self, owned: &HashMap<i64, i64>) {
+        let is_lost = |held: &Held| owned.get(&held.row) != Some(&held.version);
+        let (stands_by, lost) = {
+            let held = self.held();
+            (held.is_empty(), held.iter().any(is_lost))
+        };
+        if lost {
+            self.unsettle();
+        } else if stands_by {
             self.wake.notify_one();
         }
     }
@@ -146,8 +168,13 @@ impl Worker {
             }
         }
         self.is_careful = was_killed;
-        let marks = self.places.iter().map(|place| (place.channel.clone(), place.mark.clone()));
-        self.entry.set_marks(marks.collect());
+        let held = self.places.iter().map(|place| Held {
+            row: place.row,
+            version: place.version,
+            channel: Arc::clone(&place.channel),
+            mark: Arc::clone(&place.mark),
+        });
+        *self.entry.held() = held.collect();
         Ok(true)
     }
 
@@ -179,7 +206,8 @@ impl Worker {
             if is_stale {
                 tracing::warn!(agent = %self.entry.name, "its places in channels were taken over or moved");
                 self.places.clear();
-                self.entry.set_marks(Vec::new());
+                self.entry.stands_by.store(false, Ordering::SeqCst);
+                self.entry.held().clear();
             }
             if self.places.is_empty() && !self.retake().await {
                 tokio::select! {
@@ -229,10 +257,13 @@ impl Worker {
         if self.entry.subscriptions.is_empty() {
             return false;
         }
-        self.claim(false).await.unwrap_or_else(|error| {
+        let claimed = self.claim(false).await.unwrap_or_else(|error| {
             tracing::warn!(agent = %self.entry.name, %error, "its places could not be claimed");
             false
-        })
+        });
+        self.entry.stands_by.store(!claimed, Ordering::SeqCst);
+        self.shared.progress.send_modify(|steps| *steps += 1);
+        claimed
     }
 
     /// Writes what is not written and gives the places up.
@@ -241,7 +272,7 @@ impl Worker {
             self.settled(at, 1).await;
         }
         let held = self.places.iter().map(|place| (place.row, place.version)).collect();
-        self.entry.set_marks(Vec::new());
+        self.entry.held().clear();
         if let Err(error) = self.shared.storage.journal().release_cursors(held).await {
             tracing::warn!(agent = %self.entry.name, %error, "its places could not be given up");
         }
