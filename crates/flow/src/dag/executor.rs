@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::action::{ActionRegistry, NodeAction, Registered};
@@ -67,6 +68,16 @@ pub(crate) struct Inner {
 struct Definition {
     graph: Arc<GraphDefinition>,
     body: Arc<str>,
+    /// SHA-256 of the body.
+    hash: [u8; 32],
+}
+
+impl Definition {
+    fn new(graph: GraphDefinition) -> Result<Self, DagError> {
+        let body = serde_json::to_string(&graph)?;
+        let hash = Sha256::digest(body.as_bytes()).into();
+        Ok(Self { graph: Arc::new(graph), body: body.into(), hash })
+    }
 }
 
 /// A run with a driver.
@@ -211,9 +222,7 @@ impl DagExecutor {
             return Err(DagError::InvalidGraph(text));
         }
         let name = graph.name.clone();
-        let body = serde_json::to_string(&graph)?.into();
-        let definition = Definition { graph: Arc::new(graph), body };
-        self.dags_mut().insert(name.clone(), definition);
+        self.dags_mut().insert(name.clone(), Definition::new(graph)?);
         Ok(name)
     }
 
@@ -373,8 +382,7 @@ impl DagExecutor {
             agent: true,
             ..GraphDefinition::default()
         };
-        let body = serde_json::to_string(&graph)?.into();
-        self.execute(Definition { graph: Arc::new(graph), body }, cache, cancel).await
+        self.execute(Definition::new(graph)?, cache, cancel).await
     }
 
     async fn execute(
@@ -455,9 +463,11 @@ impl DagExecutor {
             flow: graph.name.as_str().into(),
             config: serde_json::to_string(&config)?,
             definition: Arc::clone(&definition.body),
+            hash: definition.hash,
             inputs: serde_json::to_string(&scopes)?,
             idempotency_key: options.idempotency_key,
             parent: options.parent_run_id,
+            owner: self.storage().owner().name().to_owned(),
         };
         let mut run = RunState::new(&run_id, graph, config);
         run.start(self.storage().clock().now());

@@ -112,6 +112,8 @@ struct Counts {
     bytes: i64,
     dropped: i64,
     floor: Option<i64>,
+    /// Something was refused for want of room, and nothing comes free within a job.
+    is_full: bool,
 }
 
 impl Journal {
@@ -397,7 +399,7 @@ fn counts(db: &Connection, channel: i64) -> Result<Counts, Fault> {
     let mut statement = db.prepare_cached(&select("WHERE id = ?1"))?;
     let row = statement.query_row([channel], channel_row)?;
     let ChannelRow { head, stored, bytes, dropped, .. } = row;
-    Ok(Counts { head, stored, bytes, dropped, floor: None })
+    Ok(Counts { head, stored, bytes, dropped, floor: None, is_full: false })
 }
 
 fn store_counts(db: &Connection, channel: i64, counts: &Counts) -> Result<(), Fault> {
@@ -425,6 +427,9 @@ fn make_room(
     if fits(counts, 1) {
         return Ok(true);
     }
+    if counts.is_full && room == Room::Needed {
+        return Ok(false);
+    }
     let enough = Enough {
         stored: keep.messages - 1 - (keep.messages / 40).min(SLACK),
         bytes: keep.bytes.saturating_sub(size),
@@ -439,7 +444,10 @@ fn make_room(
             true
         }
         Room::Overdrawn => fits(counts, 2),
-        Room::Needed => fits(counts, 1),
+        Room::Needed => {
+            counts.is_full = !fits(counts, 1);
+            !counts.is_full
+        }
     })
 }
 

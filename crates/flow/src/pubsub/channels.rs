@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::message::{DEAD, Message, REPLIES};
 use crate::error::DagError;
@@ -14,6 +14,8 @@ use crate::journal::ChannelRow;
 const TAIL: usize = 1_000;
 /// Bytes of their payloads at most.
 const TAIL_BYTES: usize = 4 << 20;
+/// Publishers of a full channel that try again at once.
+const DOOR: usize = 64;
 
 /// One channel.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Channel {
     pub(crate) id: i64,
     pub(crate) name: Arc<str>,
     head: watch::Sender<i64>,
+    /// Publishers that try again when there may be room; the others wait behind them.
+    pub(crate) door: Semaphore,
     live: Mutex<Live>,
 }
 
@@ -38,6 +42,7 @@ impl Channel {
             id: row.id,
             name: row.channel.as_str().into(),
             head: watch::Sender::new(row.head),
+            door: Semaphore::new(DOOR),
             live: Mutex::default(),
         }
     }

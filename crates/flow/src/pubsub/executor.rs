@@ -471,32 +471,42 @@ impl Shared {
         };
         let new =
             NewMessage { channel: channel.id, message: Arc::new(message), payload, room, fence };
-        self.post(name, new).await
+        self.post(&channel, new).await
     }
 
     /// Writes a message, waiting for room where it may.
-    async fn post(&self, name: &str, new: NewMessage) -> Result<i64, DagError> {
-        let mut progress = self.progress.subscribe();
-        let limit = Duration::from_secs(self.config.timeout_seconds);
-        let give_up = tokio::time::sleep(limit);
-        tokio::pin!(give_up);
-        loop {
-            progress.mark_unchanged();
-            match self.scribe.publish(new.clone()).await? {
-                Posted::Stored(seq) | Posted::Duplicate(seq) => return Ok(seq),
-                Posted::Stale => {
-                    return Err(DagError::StaleLease(format!(
-                        "channel `{name}`: the agent works in another process now"
-                    )));
+    async fn post(&self, channel: &Channel, new: NewMessage) -> Result<i64, DagError> {
+        let may_wait = self.config.when_full == WhenFull::Block && new.fence.is_none();
+        if let Some(seq) = self.try_post(channel, &new).await? {
+            return Ok(seq);
+        }
+        let patient = async {
+            let _turn = channel.door.acquire().await.map_err(|_| full(&channel.name))?;
+            let mut progress = self.progress.subscribe();
+            loop {
+                progress.mark_unchanged();
+                if let Some(seq) = self.try_post(channel, &new).await? {
+                    return Ok(seq);
                 }
-                Posted::Full if self.config.when_full == WhenFull::Block && new.fence.is_none() => {
-                    tokio::select! {
-                        _ = progress.changed() => {}
-                        () = &mut give_up => return Err(full(name)),
-                    }
-                }
-                Posted::Full => return Err(full(name)),
+                progress.changed().await.map_err(|_| full(&channel.name))?;
             }
+        };
+        let limit = Duration::from_secs(self.config.timeout_seconds);
+        if !may_wait {
+            return Err(full(&channel.name));
+        }
+        tokio::time::timeout(limit, patient).await.map_err(|_| full(&channel.name))?
+    }
+
+    /// Writes a message; `None` when there is no room.
+    async fn try_post(&self, channel: &Channel, new: &NewMessage) -> Result<Option<i64>, DagError> {
+        match self.scribe.publish(new.clone()).await? {
+            Posted::Stored(seq) | Posted::Duplicate(seq) => Ok(Some(seq)),
+            Posted::Full => Ok(None),
+            Posted::Stale => Err(DagError::StaleLease(format!(
+                "channel `{}`: the agent works in another process now",
+                channel.name
+            ))),
         }
     }
 

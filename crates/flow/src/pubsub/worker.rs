@@ -27,7 +27,7 @@ use crate::error::{DagError, is_permanent};
 use crate::journal::{CursorRow, Move, NewMessage, Room};
 
 /// Handled messages whose end is not written yet, at most: so many may come again after a kill.
-const UNWRITTEN: u64 = 64;
+const UNWRITTEN: u64 = 512;
 /// Wait before the file is read again that could not be.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Messages read at once.

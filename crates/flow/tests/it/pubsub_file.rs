@@ -20,7 +20,7 @@ use crate::sim::SimClock;
 const CHILD: &str = "MAYFLY_FLOW_KILL_PUBSUB";
 const MESSAGES: i64 = 5_000;
 /// Messages whose acknowledgement may not be written yet.
-const UNWRITTEN: usize = 65;
+const UNWRITTEN: usize = 513;
 
 async fn open(folder: &Path) -> PubSubExecutor {
     let database = format!("sqlite:{}", folder.join("f.db").display());
