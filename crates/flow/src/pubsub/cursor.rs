@@ -224,7 +224,7 @@ mod tests {
 
     fn message(seq: i64, key: Option<&str>, source: &str) -> Arc<Message> {
         let (key, source) = (key.map(str::to_owned), source.to_owned());
-        Arc::new(Message { seq, key, source, ..Message::default() })
+        Arc::new(Message { source, key, seq, ..Message::default() })
     }
 
     fn cursor(position: i64) -> Cursor {

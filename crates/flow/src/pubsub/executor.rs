@@ -154,7 +154,8 @@ impl PubSubExecutor {
         Self::with_storage(config, storage).await
     }
 
-    /// A handle on a file that is open already; `database` is not used.
+    /// A handle on a file that is open already; `database` is not used. One executor per open storage: another one on it
+    /// hears late of what this one publishes.
     pub async fn with_storage(
         config: PubSubConfig,
         storage: SqliteStorage,

@@ -26,7 +26,8 @@ pub struct Message {
     pub task_id: Option<i64>,
     /// What it says.
     pub payload: Value,
-    /// Stored once per channel: publishing the same id again answers the first one's number. Made up when empty.
+    /// Stored once per channel while that keeps it: publishing the same id again answers the first one's number. Made up
+    /// when empty.
     pub message_id: String,
     /// Messages of one key stay in order; a failing one holds only its own key up.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -28,3 +28,5 @@ mod seed;
 mod sim;
 #[cfg(test)]
 mod site;
+#[cfg(test)]
+mod ui_pubsub;

@@ -28,7 +28,7 @@ async fn a_subscriber_without_an_agent_reads_acknowledges_and_replays() {
     executor.declare_channel("c").await.unwrap();
     executor.publish("c", Message::new("me", json!(1))).await.unwrap();
     assert!(executor.read("c", of("me")).await.unwrap().is_empty(), "it began before the end");
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     for source in ["you", "me", "you"] {
         executor.publish("c", Message::new(source, json!(source))).await.unwrap();
     }
@@ -133,7 +133,7 @@ async fn channels_keep_so_many_bytes_and_so_long() {
     assert!(error.to_string().contains("51 bytes; at most 50"), "{error}");
     // Old ones go although nobody publishes any more.
     tokio::time::sleep(Duration::from_hours(2)).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let info = &executor.list_channels().await.unwrap()[0];
     assert_eq!((info.stored, info.bytes, info.head), (0, 0, 5));
     executor.publish("c", json!(1)).await.unwrap();
