@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mayfly_flow::{
-    ActionRegistry, Cache, DagConfig, DagExecutor, GraphDefinition, NodeAction, NodeCtx,
-    NodeOutput, SqliteStorage, StartOptions, Synchronous, async_trait,
+    ActionRegistry, Cache, DagConfig, DagExecutor, Execution, GraphDefinition, Message, NodeAction,
+    NodeCtx, NodeOutput, PubSubAgent, PubSubConfig, PubSubExecutor, SqliteStorage, StartOptions,
+    Synchronous, async_trait,
 };
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 const STEPS: usize = 20_000;
 const IN_FLIGHT: usize = 1_000;
+const MESSAGES: usize = 40_000;
 
 struct NoOp;
 
@@ -57,12 +59,33 @@ fn main() {
     runtime.unwrap().block_on(Box::pin(all()));
 }
 
+/// Whether a part is to be measured: all are, unless arguments name some.
+fn is_wanted(part: &str) -> bool {
+    let mut named =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    named.peek().is_none() || named.any(|name| name == part)
+}
+
 async fn all() {
     let folder = tempfile::tempdir().unwrap();
-    tasks::all(folder.path()).await;
+    if is_wanted("tasks") {
+        tasks::all(folder.path()).await;
+    }
+    if is_wanted("steps") {
+        steps(folder.path()).await;
+    }
+    if is_wanted("messages") {
+        messages(folder.path()).await;
+    }
+    if is_wanted("graphs") {
+        graphs(folder.path()).await;
+    }
+}
+
+async fn steps(folder: &Path) {
     for (mode, name) in [(Synchronous::Full, "FULL"), (Synchronous::Normal, "NORMAL")] {
-        let floor = bare_loop(&folder.path().join(format!("bare-{name}.db")), mode).await;
-        let ours = steps_in_flight(folder.path(), mode, name).await;
+        let floor = bare_loop(&folder.join(format!("bare-{name}.db")), mode).await;
+        let ours = steps_in_flight(folder, mode, name).await;
         at_least(
             &format!("flow: durable no-op steps, 1,000 in flight, {name}"),
             "1/s",
@@ -70,15 +93,26 @@ async fn all() {
             ours,
             Some((floor, 0.6)),
         );
-        let serial = serial_commits(&folder.path().join(format!("serial-{name}.db")), mode);
-        let chain = chain(folder.path(), mode, name).await;
+        let serial = serial_commits(&folder.join(format!("serial-{name}.db")), mode);
+        let chain = chain(folder, mode, name).await;
         let limit = if mode == Synchronous::Full { (serial, 0.5) } else { (10_000.0, 1.0) };
         at_least(&format!("flow: chain of 100, {name}"), "steps/s", 20, chain, Some(limit));
     }
-    at_most("flow: fan-out 1,000 and join, NORMAL", "ms", 9, fan_out(folder.path()).await, 25.0);
-    let (bare, ours) = three_sleeps(folder.path()).await;
+}
+
+async fn messages(folder: &Path) {
+    for (mode, name) in [(Synchronous::Full, "FULL"), (Synchronous::Normal, "NORMAL")] {
+        let rate = deliveries(folder, mode, name).await;
+        let title = format!("flow: durable messages, one channel, 4 subscribers, {name}");
+        at_least(&title, "deliveries/s", MESSAGES, rate, Some((50_000.0, 1.0)));
+    }
+}
+
+async fn graphs(folder: &Path) {
+    at_most("flow: fan-out 1,000 and join, NORMAL", "ms", 9, fan_out(folder).await, 25.0);
+    let (bare, ours) = three_sleeps(folder).await;
     at_most("flow: three 100 ms nodes beside a bare join", "ms more", 9, ours - bare, 1.0);
-    at_most("flow: resume of 10,000 finished steps", "ms", 5, resume(folder.path()).await, 200.0);
+    at_most("flow: resume of 10,000 finished steps", "ms", 5, resume(folder).await, 200.0);
     let (parser, ours) = load_large();
     at_most(
         "flow: parse and validate 10,000 nodes, by the parser alone",
@@ -87,20 +121,74 @@ async fn all() {
         ours / parser,
         2.0,
     );
-    at_most(
-        "flow: schedule overhead per node of 10,000",
-        "us",
-        3,
-        schedule(folder.path()).await,
-        20.0,
-    );
+    at_most("flow: schedule overhead per node of 10,000", "us", 3, schedule(folder).await, 20.0);
     at_least(
         "flow: one-step runs, NORMAL",
         "runs/s",
         10_000,
-        one_step_runs(folder.path()).await,
+        one_step_runs(folder).await,
         Some((10_000.0, 1.0)),
     );
+}
+
+/// Handles nothing, and says when it has had all.
+struct Sink {
+    name: String,
+    left: usize,
+    done: mpsc::Sender<()>,
+}
+
+#[async_trait]
+impl PubSubAgent for Sink {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn subscriptions(&self) -> Vec<String> {
+        vec!["news".to_owned()]
+    }
+
+    fn publications(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn handle_message(&mut self, _message: Message) -> anyhow::Result<()> {
+        self.left -= 1;
+        if self.left == 0 {
+            self.done.send(()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Messages published by as many callers as are in flight, each after its commit; all of them to four agents.
+async fn deliveries(folder: &Path, mode: Synchronous, name: &str) -> f64 {
+    const AGENTS: usize = 4;
+    let database = format!("sqlite:{}", folder.join(format!("news-{name}.db")).display());
+    let config = PubSubConfig { database, synchronous: mode, ..PubSubConfig::default() };
+    let executor = PubSubExecutor::new(Some(config)).await.unwrap();
+    let (done, mut all_done) = mpsc::channel(AGENTS);
+    for at in 0..AGENTS {
+        let agent = Sink { name: format!("agent{at}"), left: MESSAGES, done: done.clone() };
+        executor.register_agent(agent).await.unwrap();
+    }
+    let running = executor.clone();
+    tokio::spawn(async move { running.execute(Execution::Reactive).await });
+    let began = Instant::now();
+    for caller in 0..IN_FLIGHT {
+        let executor = executor.clone();
+        tokio::spawn(async move {
+            for n in 0..MESSAGES / IN_FLIGHT {
+                executor.publish("news", json!({ "caller": caller, "n": n })).await.unwrap();
+            }
+        });
+    }
+    for _ in 0..AGENTS {
+        all_done.recv().await.unwrap();
+    }
+    let rate = (MESSAGES * AGENTS) as f64 / began.elapsed().as_secs_f64();
+    executor.stop().await;
+    rate
 }
 
 fn at_least(name: &str, unit: &str, n: usize, value: f64, limit: Option<(f64, f64)>) {

@@ -51,6 +51,9 @@ pub enum DagError {
     /// The run was cancelled.
     #[error("cancelled: {0}")]
     Cancelled(String),
+    /// A channel holds all it may and its subscribers are behind.
+    #[error("channel full: {0}")]
+    ChannelFull(String),
     /// Another process has taken the run or task over; nothing was written.
     #[error("stale lease: {0}")]
     StaleLease(String),
@@ -65,6 +68,7 @@ impl DagError {
                 | Self::ExecutionError(_)
                 | Self::DatabaseError(_)
                 | Self::LockError(_)
+                | Self::ChannelFull(_)
         )
     }
 }

@@ -12,6 +12,8 @@ pub mod error;
 mod journal;
 #[cfg(feature = "dag")]
 pub mod model;
+#[cfg(feature = "pubsub")]
+pub mod pubsub;
 #[cfg(feature = "sqlite")]
 pub mod storage;
 #[cfg(feature = "tasks")]
@@ -57,6 +59,8 @@ pub mod guide {}
 
 #[cfg(feature = "dag")]
 pub use mayfly_flow_macros::action;
+#[cfg(feature = "pubsub")]
+pub use mayfly_flow_macros::pubsub_agent;
 #[cfg(feature = "tasks")]
 pub use mayfly_flow_macros::task_agent;
 #[cfg(feature = "dag")]
@@ -64,6 +68,14 @@ pub use model::{
     config::{DagConfig, HumanTimeoutAction, OnFailure, RetryStrategy},
     graph::{Concurrency, GraphDefinition, IField, Node, NodeSpec, OField},
     status::{RunStatus, State},
+};
+#[cfg(feature = "pubsub")]
+pub use pubsub::{
+    agent::{IntoMessages, PubSubAgent, PubSubCtx},
+    config::{PubSubConfig, WhenFull},
+    executor::{AgentInfo, ChannelInfo, Execution, PubSubExecutor, PubSubReport},
+    message::{Message, StartAt},
+    pull::Read,
 };
 #[cfg(feature = "sqlite")]
 pub use storage::{SqliteStorage, StorageOptions};

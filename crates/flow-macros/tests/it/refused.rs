@@ -95,3 +95,32 @@ fn actions_that_are_none_are_refused_with_the_form_that_is() {
         refused(&format!("use mayfly_flow_macros::action;\n{source}\n"), message, line);
     }
 }
+
+#[test]
+fn subscribers_that_are_none_are_refused_with_the_form_that_is() {
+    let cases = [
+        (
+            "#[pubsub_agent(subscribe = \"a\")]\nfn agent(message: u8) -> u8 { message }",
+            "an agent is an `async fn(Message) -> Result<T>`",
+            3,
+        ),
+        (
+            "#[pubsub_agent(publish = \"b\")]\nasync fn agent(message: u8) -> u8 { 0 }",
+            "an agent needs `subscribe = \"channel, another\"`",
+            3,
+        ),
+        (
+            "#[pubsub_agent(subscribe = \"a\", input_schema = \"{type: object}\")]\nasync fn agent(message: u8) -> u8 { 0 }",
+            "`input_schema` is not JSON",
+            2,
+        ),
+        (
+            "#[pubsub_agent(subscribes = \"a\")]\nasync fn agent(message: u8) -> u8 { 0 }",
+            "unknown argument `subscribes`; expected one of subscribe, publish, name",
+            2,
+        ),
+    ];
+    for (source, message, line) in cases {
+        refused(&format!("use mayfly_flow_macros::pubsub_agent;\n{source}\n"), message, line);
+    }
+}

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
+use sha2::{Digest as _, Sha256};
+
 use super::executor::DagExecutor;
 use super::yaml;
 use crate::error::DagError;
@@ -15,6 +17,16 @@ use crate::model::graph::GraphDefinition;
 pub(super) struct Definition {
     pub(super) graph: Arc<GraphDefinition>,
     pub(super) body: Arc<str>,
+    /// SHA-256 of the body.
+    pub(super) hash: [u8; 32],
+}
+
+impl Definition {
+    pub(super) fn new(graph: GraphDefinition) -> Result<Self, DagError> {
+        let body = serde_json::to_string(&graph)?;
+        let hash = Sha256::digest(body.as_bytes()).into();
+        Ok(Self { graph: Arc::new(graph), body: body.into(), hash })
+    }
 }
 
 /// One line about a loaded flow.
@@ -64,9 +76,7 @@ impl DagExecutor {
             return Err(DagError::InvalidGraph(text));
         }
         let name = graph.name.clone();
-        let body = serde_json::to_string(&graph)?.into();
-        let definition = Definition { graph: Arc::new(graph), body };
-        self.dags_mut().insert(name.clone(), definition);
+        self.dags_mut().insert(name.clone(), Definition::new(graph)?);
         Ok(name)
     }
 

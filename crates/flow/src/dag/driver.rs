@@ -7,6 +7,7 @@
 //! stands with its step in memory: resuming it writes the step again, so nothing is lost or done twice.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Sleep;
 
 use super::attempt::{Job, Outcome};
 use super::cache::{Cache, Scopes};
@@ -79,6 +81,8 @@ pub(crate) struct Live {
 pub(crate) struct Driver {
     pub(crate) run: RunState,
     pub(crate) executor: DagExecutor,
+    /// The handle that attempts get.
+    pub(crate) handle: DagExecutor,
     pub(crate) values: Cache,
     pub(crate) caller: Option<Cache>,
     pub(crate) staged: Scopes,
@@ -100,6 +104,12 @@ pub(crate) struct Driver {
     pub(crate) stalled: Arc<AtomicBool>,
     pub(crate) progress: watch::Sender<i64>,
     pub(crate) held: Vec<Message>,
+    /// Status and reason as they are written.
+    written: Option<(RunStatus, Option<String>)>,
+    /// What nodes that fanned out did so over.
+    pub(crate) spread: HashMap<usize, Arc<Value>>,
+    /// A timer, with the moment that it was made for.
+    timer: Option<(Millis, Pin<Box<Sleep>>)>,
 }
 
 impl Driver {
@@ -111,9 +121,11 @@ impl Driver {
         inbox: mpsc::Receiver<Message>,
         to_self: mpsc::Sender<Message>,
     ) -> Self {
+        let handle = executor.bound(&run.run_id, &run.flow);
         Self {
             run,
             executor,
+            handle,
             values,
             caller: None,
             staged: Scopes::new(),
@@ -135,6 +147,9 @@ impl Driver {
             stalled: Arc::default(),
             progress: watch::Sender::new(0),
             held: Vec::new(),
+            written: None,
+            spread: HashMap::new(),
+            timer: None,
         }
     }
 
@@ -177,16 +192,21 @@ impl Driver {
         let mut messages = std::mem::take(&mut self.held);
         if messages.is_empty() {
             let deadline = [self.run.deadline(), self.grace].into_iter().flatten().min();
-            let left = deadline.map(|at| u64::try_from(at - self.now()).unwrap_or(0));
+            self.set_timer(deadline);
+            let timer = self.timer.as_mut();
             let timer = async {
-                match left {
-                    Some(left) => tokio::time::sleep(Duration::from_millis(left)).await,
+                match timer {
+                    Some((_, sleep)) => sleep.as_mut().await,
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
-                _ = self.inbox.recv_many(&mut messages, TOGETHER) => {}
-                () = timer => {}
+            let is_over = tokio::select! {
+                biased;
+                _ = self.inbox.recv_many(&mut messages, TOGETHER) => false,
+                () = timer => true,
+            };
+            if is_over {
+                self.timer = None;
             }
         }
         let now = self.now();
@@ -198,6 +218,18 @@ impl Driver {
         }
         self.pass_time(now);
         true
+    }
+
+    /// Most messages change no deadline: the timer of the last one goes on.
+    fn set_timer(&mut self, deadline: Option<Millis>) {
+        match (deadline, &self.timer) {
+            (None, _) => self.timer = None,
+            (Some(at), Some((known, _))) if at == *known => {}
+            (Some(at), _) => {
+                let left = u64::try_from(at - self.now()).unwrap_or(0);
+                self.timer = Some((at, Box::pin(tokio::time::sleep(Duration::from_millis(left)))));
+            }
+        }
     }
 
     fn pass_time(&mut self, now: Millis) {
@@ -277,6 +309,9 @@ impl Driver {
                 }
             }
             self.create = None;
+            if batch.is_turn {
+                self.written = Some((batch.status, batch.reason.clone()));
+            }
         }
         self.act();
         Ok(())
@@ -294,10 +329,12 @@ impl Driver {
             run_id: Arc::clone(&self.run.run_id),
             row: self.row,
             version: self.version,
-            owner: self.executor.storage().owner().name().to_owned(),
             create: self.create.clone(),
             status: self.run.status,
             reason: self.run.reason.clone(),
+            is_turn: self.written.as_ref().is_none_or(|(status, reason)| {
+                *status != self.run.status || *reason != self.run.reason
+            }),
             busy: self.run.in_flight > 0,
             at: self.now(),
             rows,
@@ -355,7 +392,10 @@ impl Driver {
         for after in self.after.drain(..) {
             after(Ok(()));
         }
-        self.progress.send_replace(self.run.sequence);
+        // One receiver waits for listeners to come and watches nothing.
+        if self.progress.receiver_count() > 1 {
+            self.progress.send_replace(self.run.sequence);
+        }
     }
 
     /// The driver's end: nobody is left waiting, nothing goes on.

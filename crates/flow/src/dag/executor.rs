@@ -188,8 +188,7 @@ impl DagExecutor {
             agent: true,
             ..GraphDefinition::default()
         };
-        let body = serde_json::to_string(&graph)?.into();
-        self.execute(Definition { graph: Arc::new(graph), body }, cache, cancel).await
+        self.execute(Definition::new(graph)?, cache, cancel).await
     }
 
     async fn execute(
@@ -270,9 +269,11 @@ impl DagExecutor {
             flow: graph.name.as_str().into(),
             config: serde_json::to_string(&config)?,
             definition: Arc::clone(&definition.body),
+            hash: definition.hash,
             inputs: serde_json::to_string(&scopes)?,
             idempotency_key: options.idempotency_key,
             parent: options.parent_run_id,
+            owner: self.storage().owner().name().to_owned(),
         };
         let mut run = RunState::new(&run_id, graph, config);
         run.start(self.storage().clock().now());

@@ -61,7 +61,8 @@ impl Driver {
             return self.run.refuse(now, at);
         }
         let reference = node.for_each.as_deref().unwrap_or_default();
-        let keys = match self.look_up(reference) {
+        let all = self.look_up(reference).map(Arc::new);
+        let keys = match all.as_deref() {
             Some(Value::Array(items)) => (0..items.len()).map(|index| index.to_string()).collect(),
             Some(Value::Object(fields)) => fields.keys().cloned().collect(),
             found => {
@@ -73,6 +74,7 @@ impl Driver {
         };
         let keys: Vec<String> = keys;
         let is_empty = keys.is_empty();
+        self.spread.extend(all.filter(|_| !is_empty).map(|all| (at, all)));
         self.run.expand(now, at, keys);
         if is_empty {
             self.gather(at);
@@ -132,7 +134,7 @@ impl Driver {
             app_data: self.executor.app_data(),
             cancel: CancelToken(self.cancel.subscribe()),
             node: Arc::clone(node),
-            executor: self.executor.bound(&self.run.run_id, &self.run.flow),
+            executor: self.handle.clone(),
             link: Link { slot, attempt, driver: self.to_self.clone() },
         };
         Job {
@@ -146,14 +148,24 @@ impl Driver {
         }
     }
 
-    fn inputs(&self, node: &Node, slot: Slot) -> Result<Value, DagError> {
+    /// What a node fans out over, looked up once and not for each element.
+    fn spread(&mut self, at: usize, reference: &str) -> Arc<Value> {
+        if let Some(all) = self.spread.get(&at) {
+            return Arc::clone(all);
+        }
+        let all = Arc::new(self.look_up(reference).unwrap_or_default());
+        self.spread.insert(at, Arc::clone(&all));
+        all
+    }
+
+    fn inputs(&mut self, node: &Node, slot: Slot) -> Result<Value, DagError> {
         let mut inputs = match &node.values {
             Value::Object(fields) => fields.clone(),
             _ => Map::new(),
         };
-        let key = &self.run.item(slot).key;
         if let Some(reference) = &node.for_each {
-            let all = self.look_up(reference).unwrap_or_default();
+            let all = self.spread(slot.node, reference);
+            let key = &self.run.item(slot).key;
             let item = cache::dig(&all, key).cloned().ok_or_else(|| {
                 DagError::ValidationError(format!(
                     "for_each: `{reference}` has no `{key}` any more"
@@ -279,6 +291,7 @@ impl Driver {
         if !self.run.nodes[at].items.iter().all(|item| item.state == State::Completed) {
             return;
         }
+        self.spread.remove(&at);
         let node = Arc::clone(&self.run.nodes[at].node);
         let keys: Vec<String> =
             self.run.nodes[at].items.iter().map(|item| item.key.clone()).collect();

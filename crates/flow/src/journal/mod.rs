@@ -5,6 +5,10 @@
 mod artifacts;
 #[cfg(feature = "dag")]
 mod codec;
+#[cfg(feature = "pubsub")]
+mod cursors;
+#[cfg(feature = "pubsub")]
+mod messages;
 #[cfg(feature = "tasks")]
 pub(crate) mod outbox;
 mod owner;
@@ -25,6 +29,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) use artifacts::{Artifact, Body, artifact_id, write_file};
 #[cfg(feature = "dag")]
 pub(crate) use codec::{Row, decode, encode};
+#[cfg(feature = "pubsub")]
+pub(crate) use cursors::CursorRow;
+#[cfg(feature = "pubsub")]
+pub(crate) use messages::{
+    ChannelRow, Move, NewMessage, Outcome, Posted, Posting, Retention, Room,
+};
 pub(crate) use owner::Owner;
 #[cfg(feature = "dag")]
 pub(crate) use runs::{Batch, Committed, NewRun, Reusable, RunRow, lease_ended};
@@ -38,6 +48,7 @@ const SCHEMA: Schema = Schema {
     migrations: &[
         include_str!("migrations/0001_start.sql"),
         include_str!("migrations/0002_tasks.sql"),
+        include_str!("migrations/0003_messages.sql"),
     ],
     hint: "give the flow library a file of its own",
 };

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use mayfly_store::sqlite::Fault;
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
-use sha2::{Digest as _, Sha256};
 
 use super::codec::Row;
 use super::{Artifact, Journal, Synchronous, artifacts};
@@ -18,9 +17,12 @@ pub(crate) struct NewRun {
     pub(crate) flow: Arc<str>,
     pub(crate) config: String,
     pub(crate) definition: Arc<str>,
+    /// SHA-256 of the definition.
+    pub(crate) hash: [u8; 32],
     pub(crate) inputs: String,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) parent: Option<String>,
+    pub(crate) owner: String,
 }
 
 /// What an earlier equal step gave, noted for later ones.
@@ -38,10 +40,11 @@ pub(crate) struct Batch {
     /// Key of the row, once there is one.
     pub(crate) row: i64,
     pub(crate) version: i64,
-    pub(crate) owner: String,
     pub(crate) create: Option<NewRun>,
     pub(crate) status: RunStatus,
     pub(crate) reason: Option<String>,
+    /// Whether status or reason are other ones than those written before.
+    pub(crate) is_turn: bool,
     pub(crate) busy: bool,
     pub(crate) at: Millis,
     pub(crate) rows: Vec<Row>,
@@ -96,9 +99,13 @@ impl Journal {
         self.write(Synchronous::Full, "take a run over", move |db| {
             let changed = db
                 .prepare_cached(
-                    "UPDATE flow_runs SET owner = ?1, version = version + 1 WHERE id = ?2 AND version = ?3",
+                    "UPDATE run_heads SET version = version + 1 WHERE run = ?1 AND version = ?2",
                 )?
-                .execute(params![owner, row, version])?;
+                .execute([row, version])?;
+            if changed == 1 {
+                db.prepare_cached("UPDATE flow_runs SET owner = ?1 WHERE id = ?2")?
+                    .execute(params![owner, row])?;
+            }
             Ok(changed == 1)
         })
         .await
@@ -107,8 +114,11 @@ impl Journal {
     /// Gives a run up, so that another process need not wait for a lease.
     pub(crate) async fn release(&self, row: i64, version: i64) -> Result<(), DagError> {
         self.write(Synchronous::Normal, "give a run up", move |db| {
-            db.prepare_cached("UPDATE flow_runs SET owner = NULL WHERE id = ?1 AND version = ?2")?
-                .execute([row, version])?;
+            db.prepare_cached(
+                "UPDATE flow_runs SET owner = NULL
+                 WHERE id = ?1 AND EXISTS (SELECT 1 FROM run_heads WHERE run = ?1 AND version = ?2)",
+            )?
+            .execute([row, version])?;
             Ok(())
         })
         .await
@@ -208,8 +218,8 @@ impl Journal {
 fn select(rest: &str) -> String {
     format!(
         "SELECT r.id, r.run_id, r.flow_name, r.status, r.status_reason, r.config, d.body, r.inputs, r.owner,
-                r.version, r.busy, o.lease_expires_at, r.created_at, r.finished_at
-         FROM flow_runs AS r JOIN flow_definitions AS d ON d.id = r.definition
+                h.version, h.busy, o.lease_expires_at, r.created_at, r.finished_at
+         FROM flow_runs AS r JOIN run_heads AS h ON h.run = r.id JOIN flow_definitions AS d ON d.id = r.definition
          LEFT JOIN owners AS o ON o.owner = r.owner {rest}"
     )
 }
@@ -278,21 +288,22 @@ fn update(db: &Connection, batch: &Batch) -> Result<bool, Fault> {
     let sequence = batch.rows.last().map(|row| row.sequence);
     let changed = db
         .prepare_cached(
-            "UPDATE flow_runs SET status = ?3, status_reason = ?4, busy = ?5, updated_at = ?6,
-                sequence = coalesce(?7, sequence), finished_at = ?8, error = ?9
-             WHERE id = ?1 AND version = ?2",
+            "UPDATE run_heads SET busy = ?3, updated_at = ?4, sequence = coalesce(?5, sequence)
+             WHERE run = ?1 AND version = ?2",
+        )?
+        .execute(params![batch.row, batch.version, batch.busy, batch.at, sequence])?;
+    if changed == 1 && batch.is_turn {
+        db.prepare_cached(
+            "UPDATE flow_runs SET status = ?2, status_reason = ?3, finished_at = ?4, error = ?5 WHERE id = ?1",
         )?
         .execute(params![
             batch.row,
-            batch.version,
             batch.status.name(),
             batch.reason,
-            batch.busy,
-            batch.at,
-            sequence,
             batch.status.is_final().then_some(batch.at),
             batch.reason.as_ref().filter(|_| batch.status == RunStatus::Failed),
         ])?;
+    }
     Ok(changed == 1)
 }
 
@@ -304,21 +315,20 @@ fn create(db: &Connection, batch: &Batch, new: &NewRun) -> Result<Result<i64, St
     if let Some(existing) = existing {
         return Ok(Err(existing));
     }
-    let hash: [u8; 32] = Sha256::digest(new.definition.as_bytes()).into();
     let find = "SELECT id FROM flow_definitions WHERE hash = ?1";
     let known =
-        db.prepare_cached(find)?.query_row([hash.as_slice()], |row| row.get(0)).optional()?;
+        db.prepare_cached(find)?.query_row([new.hash.as_slice()], |row| row.get(0)).optional()?;
     let definition: i64 = match known {
         Some(id) => id,
         None => db
             .prepare_cached("INSERT INTO flow_definitions (hash, name, body) VALUES (?1, ?2, ?3)")?
-            .insert(params![hash, &*new.flow, &*new.definition])?,
+            .insert(params![new.hash, &*new.flow, &*new.definition])?,
     };
     let row = db
         .prepare_cached(
             "INSERT INTO flow_runs (run_id, flow_name, status, status_reason, config, definition, inputs,
-                idempotency_key, parent_run_id, owner, version, busy, sequence, created_at, updated_at, finished_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14, ?15)",
+                idempotency_key, parent_run_id, owner, created_at, finished_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .insert(params![
             &*batch.run_id,
@@ -330,13 +340,20 @@ fn create(db: &Connection, batch: &Batch, new: &NewRun) -> Result<Result<i64, St
             new.inputs,
             new.idempotency_key,
             new.parent,
-            batch.owner,
-            batch.version,
-            batch.busy,
-            batch.rows.last().map_or(0, |row| row.sequence),
+            new.owner,
             batch.at,
             batch.status.is_final().then_some(batch.at),
         ])?;
+    db.prepare_cached(
+        "INSERT INTO run_heads (run, version, busy, sequence, updated_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        row,
+        batch.version,
+        batch.busy,
+        batch.rows.last().map_or(0, |row| row.sequence),
+        batch.at
+    ])?;
     Ok(Ok(row))
 }
 

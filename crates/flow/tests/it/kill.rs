@@ -128,17 +128,17 @@ fn kill_child(folder: &Path, width: usize, die_at: u64, lag: u64, once: bool) {
 }
 
 /// Seeded, printed, and the same again with the seed in `MAYFLY_TEST_SEED`.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let seed = std::env::var("MAYFLY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
         println!("MAYFLY_TEST_SEED={seed}");
         Self(seed)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end

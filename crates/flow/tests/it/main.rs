@@ -15,6 +15,12 @@ mod order;
 #[cfg(test)]
 mod property;
 #[cfg(test)]
+mod pubsub;
+#[cfg(test)]
+mod pubsub_file;
+#[cfg(test)]
+mod pubsub_limits;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod seed;

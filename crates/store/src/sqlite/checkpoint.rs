@@ -10,10 +10,12 @@ use rusqlite::Connection;
 use super::fault::Fault;
 use super::writer::Broken;
 
-/// Committed jobs between two checkpoints.
+/// Committed jobs between two looks at the log.
 const EVERY: usize = 1000;
 /// A quiet store is checkpointed this long after its last jobs.
 const QUIET: Duration = Duration::from_secs(30);
+/// Pages in the log from which on a busy store is checkpointed: 16 MiB.
+const WORTH: i64 = 4_096;
 /// Pages in the log above which writers wait until it is empty: 64 MiB.
 const TOO_LONG: i64 = 16_384;
 
@@ -67,6 +69,7 @@ impl Drop for Checkpointer {
 fn run(connection: &Connection, nudges: &Receiver<()>, broken: &Broken) {
     loop {
         match nudges.recv_timeout(QUIET) {
+            Ok(()) if !is_due(connection) => continue,
             Ok(()) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -82,6 +85,14 @@ fn run(connection: &Connection, nudges: &Receiver<()>, broken: &Broken) {
     }
 }
 
+/// Whether the log is worth it: pages that are written again and again are moved once. A log that cannot be measured is due.
+fn is_due(connection: &Connection) -> bool {
+    let pages = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
+        Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?)
+    });
+    pages.map_or(true, |pages| pages >= WORTH)
+}
+
 /// Without waiting for anybody, unless the log has grown too long.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     let pages: i64 =
@@ -95,6 +106,20 @@ fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_is_due_when_it_has_grown_and_not_once_it_is_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Connection::open(folder.path().join("x.db")).unwrap();
+        db.pragma_update(None, "journal_mode", "WAL").unwrap();
+        db.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+        db.execute_batch("CREATE TABLE t (x BLOB)").unwrap();
+        assert!(!is_due(&db));
+        db.execute_batch("INSERT INTO t VALUES (zeroblob(17000000))").unwrap();
+        assert!(is_due(&db));
+        checkpoint(&db).unwrap();
+        assert!(!is_due(&db));
+    }
 
     #[test]
     fn nudges_come_once_per_interval_and_never_block() {

@@ -27,12 +27,16 @@ CREATE TABLE flow_runs (
     idempotency_key TEXT UNIQUE,
     parent_run_id TEXT,
     owner TEXT,
+    created_at INTEGER NOT NULL,
+    finished_at INTEGER
+) STRICT;
+-- What every step of a run changes, apart from the wide row that seldom changes.
+CREATE TABLE run_heads (
+    run INTEGER PRIMARY KEY,
     version INTEGER NOT NULL,
     busy INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
-    finished_at INTEGER
+    updated_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX flow_runs_unfinished ON flow_runs (status)
     WHERE status IN ('pending', 'running', 'paused', 'timed_out');
@@ -64,12 +68,13 @@ SELECT
     END AS state,
     coalesce(lower(hex(l.input_hash)), '') AS input_hash, l.artifact AS output_artifact_id,
     CASE WHEN l.kind IN (3, 4, 7, 8) THEN json_extract(l.data, '$.error') END AS error,
-    l.at AS updated_at, r.version AS version,
+    l.at AS updated_at, h.version AS version,
     CASE WHEN l.kind IN (1, 9) THEN o.lease_expires_at END AS lease_expires_at
 FROM (
     SELECT *, max(sequence) FROM run_log WHERE kind < 20 GROUP BY run, node, key, attempt
 ) AS l
 JOIN flow_runs AS r ON r.id = l.run
+JOIN run_heads AS h ON h.run = l.run
 LEFT JOIN owners AS o ON o.owner = r.owner;
 
 -- Outputs of equal inputs, of steps that allow their reuse.
