@@ -103,7 +103,7 @@ async fn a_sandbox_mounts_by_name_and_keeps_its_volume_until_it_is_destroyed() {
     volumes.create(&site.caller, "data", None).await.expect("the name is free again");
     assert_in_line(&site).await;
     site.pass(60 * 25).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(volumes.list(&site.caller, true).len(), 1, "deleted ones are forgotten");
 }
 
@@ -210,7 +210,7 @@ async fn a_volume_whose_files_are_gone_says_so_and_what_nobody_knows_is_deleted(
     let stray = mayfly_core::id::VolumeId::from_uuid(uuid::Uuid::now_v7());
     port.create(stray, 1).await.unwrap();
     site.pass(1).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let lost = volumes.get(&site.caller, "data").unwrap();
     assert_eq!(lost.state, VolumeState::Error);
     assert!(lost.error_reason.unwrap().contains("gone"));
