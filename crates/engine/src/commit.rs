@@ -172,6 +172,11 @@ pub(crate) async fn add_key(store: &dyn Store, key: &ApiKey) -> Result<()> {
     store.add_key(key).await
 }
 
+/// Writes down uses of keys, together.
+pub(crate) async fn use_keys(house: &House, uses: Vec<([u8; 32], Timestamp)>) -> Result<()> {
+    house.store.use_keys(uses).await
+}
+
 /// Deletes a key; `false` when there was none.
 pub(crate) async fn delete_key(
     store: &dyn Store,

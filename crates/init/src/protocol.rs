@@ -10,7 +10,17 @@ pub mod stay;
 
 /// Version of this language. An init answers requests of its own and the previous version. Version 2 added
 /// processes that stay, see [`stay`].
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = NEWEST - OLDER;
+
+const NEWEST: u16 = 2;
+
+/// How many versions back this is compiled: tests of upgrades make older inits with it.
+#[cfg(not(any(mayfly_older = "1", mayfly_older = "2")))]
+const OLDER: u16 = 0;
+#[cfg(mayfly_older = "1")]
+const OLDER: u16 = 1;
+#[cfg(mayfly_older = "2")]
+const OLDER: u16 = 2;
 
 /// Version that first had the run request as it is; an older init takes no higher number.
 pub const RUN_VERSION: u16 = 1;

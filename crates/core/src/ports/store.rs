@@ -192,6 +192,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Keys of an organization, by name.
     async fn keys(&self, organization: OrganizationId) -> Result<Vec<ApiKey>>;
 
+    /// Moves only `last_used_at` of the keys of these hashes forward, together; unknown ones are passed over.
+    async fn use_keys(&self, uses: Vec<([u8; 32], Timestamp)>) -> Result<()>;
+
     /// Deletes a key; `false` when there was none.
     async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool>;
 

@@ -47,6 +47,7 @@ mod signed;
 mod snapshots;
 mod sockets;
 mod ssh_access;
+mod system;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -91,6 +92,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(audit::router())
         .merge(events::router())
         .merge(backup::router())
+        .merge(system::router())
         .merge(signed::router())
         .merge(preview::links())
         .merge(ssh_access::router())

@@ -3,9 +3,13 @@
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod gc;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod ordinary_user;
+#[cfg(test)]
+mod packaging;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]
@@ -14,3 +18,5 @@ mod socket;
 mod sockets;
 #[cfg(test)]
 mod terminal;
+#[cfg(test)]
+mod upgrade;

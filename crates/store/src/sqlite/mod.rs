@@ -175,6 +175,12 @@ impl Store for SqliteStore {
         self.database.read("list keys", move |db| keys::list(db, organization)).await
     }
 
+    async fn use_keys(&self, uses: Vec<([u8; 32], Timestamp)>) -> Result<()> {
+        self.database
+            .write(Durability::Kill, "note the use of keys", move |db| keys::mark_used(db, &uses))
+            .await
+    }
+
     async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool> {
         let name = name.to_owned();
         self.database
