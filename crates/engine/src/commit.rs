@@ -149,7 +149,10 @@ pub(crate) async fn audit(house: &House, events: Vec<Event>) -> Result<()> {
 
 /// Writes lines of the audit log.
 pub(crate) async fn add_audit(house: &House, entries: Vec<Entry>) -> Result<()> {
-    house.store.add_audit(entries, house.settings.keep_audit).await
+    let lines = entries.len() as u64;
+    house.store.add_audit(entries, house.settings.keep_audit).await?;
+    house.metrics.audit.fetch_add(lines, std::sync::atomic::Ordering::Relaxed);
+    Ok(())
 }
 
 /// Adds or replaces an organization.

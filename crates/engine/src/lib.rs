@@ -20,6 +20,7 @@ mod house;
 mod key_cache;
 mod living;
 pub mod lsp;
+mod metrics;
 mod minding;
 mod network;
 mod note;
@@ -50,6 +51,7 @@ pub use contexts::{CodeEvent, CodeRequest, CodeRun, CodeTurn, Context, Contexts}
 pub use engine::Engine;
 pub use feed::{Listener, News};
 pub use mayfly_core::sandbox::{CreateSandbox, Resize, Timer};
+pub use metrics::Measures;
 pub use network::NetworkSettings;
 pub use organizations::Organizations;
 pub use reach::{Busy, Reach};

@@ -139,6 +139,19 @@ pub struct Share {
     pub bytes: Option<u64>,
 }
 
+/// What sandboxes reached for since their network was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// TCP connections open now.
+    pub connections: u64,
+    /// Connections and flows that were allowed.
+    pub allowed: u64,
+    /// Connections, datagrams and queries that were denied.
+    pub denied: u64,
+    /// Lines that the audit of connections lost.
+    pub audit_lost: u64,
+}
+
 /// Something that nothing names any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
@@ -245,6 +258,11 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Room at this moment, and what takes it.
     async fn space(&self) -> Result<Space> {
         Ok(Space::default())
+    }
+
+    /// What sandboxes reached for, together. It begins anew when their network does.
+    async fn traffic(&self) -> Result<Traffic> {
+        Ok(Traffic::default())
     }
 
     /// Finds what was generated for sandboxes and is of no use to any now or later, and deletes it unless `dry`.

@@ -18,7 +18,7 @@ use mayfly_core::ports::files::Files;
 use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{
     DiskGuard, Exit, Layer, Leftover, Notice, Observed, Places, Profile, Runtime, SandboxSpec,
-    Space, Usage,
+    Space, Traffic, Usage,
 };
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
@@ -290,6 +290,10 @@ impl Runtime for LocalRuntime {
 
     async fn space(&self) -> Result<Space> {
         self.on_host(space::measure).await
+    }
+
+    async fn traffic(&self) -> Result<Traffic> {
+        self.on_host(|host| host.network.traffic()).await
     }
 
     async fn leftovers(&self, dry: bool) -> Result<Vec<Leftover>> {

@@ -30,7 +30,7 @@ use mayfly_core::audit::{Entry, Look, Page};
 use mayfly_core::event::Event;
 use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
 use mayfly_core::ports::clock::Clock;
-use mayfly_core::ports::store::{Change, Copy, SandboxPage, SandboxQuery, Store, Swap};
+use mayfly_core::ports::store::{Change, Copy, Load, SandboxPage, SandboxQuery, Store, Swap};
 use mayfly_core::sandbox::Sandbox;
 use mayfly_core::snapshot::Snapshot;
 use mayfly_core::time::{Moment, Timestamp};
@@ -71,6 +71,10 @@ impl Store for SqliteStore {
         tokio::task::spawn_blocking(move || copy::copy(&path))
             .await
             .map_err(|error| Error::internal("the copy of the database broke off", error))?
+    }
+
+    fn load(&self) -> Load {
+        self.database.load()
     }
 
     async fn replace(&self, change: Change) -> Result<Swap> {
