@@ -12,6 +12,7 @@ pub mod stay;
 /// processes that stay, see [`stay`].
 pub const VERSION: u16 = NEWEST - OLDER;
 
+/// Version of the program. A forkserver is always of its server's own program, so their words carry this one.
 const NEWEST: u16 = 2;
 
 /// How many versions back this is compiled: tests of upgrades make older inits with it.
@@ -297,7 +298,7 @@ impl Hello {
     /// As a message.
     pub fn encode(&self) -> Vec<u8> {
         Writer::new(fork::HELLO)
-            .u32(VERSION.into())
+            .u32(NEWEST.into())
             .bytes(&self.stage)
             .bytes(&self.filter)
             .u64(self.capabilities)
@@ -309,7 +310,7 @@ impl Hello {
 
     /// From a message after its kind byte; `None` also for another version.
     pub fn decode(reader: &mut Reader<'_>) -> Option<Self> {
-        if reader.u32()? != u32::from(VERSION) {
+        if reader.u32()? != u32::from(NEWEST) {
             return None;
         }
         Some(Self {

@@ -12,11 +12,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// Version of the language; a packet of another one is answered with [`Status::Malformed`].
-#[cfg(not(mayfly_older = "1"))]
 pub const VERSION: u8 = 1;
-/// The version before, for tests of upgrades.
-#[cfg(mayfly_older = "1")]
-pub const VERSION: u8 = 0;
 /// Longest request, in bytes.
 pub const MAX_REQUEST: usize = HEAD + ID_LINE + crate::policy::MAX_TEXT;
 /// Longest answer, in bytes.

@@ -1,7 +1,7 @@
 //! A newer server takes over the sandboxes of an older one.
 //!
-//! The older server is this program with older programs of sandboxes in it: they are compiled from the same sources with
-//! their protocols' numbers lowered, and written over those that the program carries.
+//! The older server is this program with an older process 1 of sandboxes in it: compiled from the same sources with its
+//! protocol's number lowered, and written over the one that the program carries.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,10 @@ fn a_sandbox_of_the_version_before_is_adopted_and_serves_exec_and_files() {
     let reach = ["sandbox", "exec", "box", "--", "sh", "-c", REACH];
     assert!(!older.run(&house, &reach), "all is blocked");
     kill_server(&house);
+    // One that does not understand is replaced as one that does not answer.
+    let networks = networks(&house);
+    assert!(!networks.is_empty());
+    networks.iter().for_each(|pid| signal(*pid, "STOP"));
 
     let shown = house.json(&["sandbox", "show", "box"]);
     assert_eq!((&shown["state"], &shown["errorReason"]), (&"started".into(), &Value::Null));
@@ -31,7 +35,8 @@ fn a_sandbox_of_the_version_before_is_adopted_and_serves_exec_and_files() {
     std::fs::write(&file, "from outside").unwrap();
     house.ok(&["sandbox", "cp", file.to_str().unwrap(), "box:/tmp/new"]);
     assert_eq!(house.ok(&["sandbox", "exec", "box", "--", "cat", "/tmp/new"]), "from outside");
-    // The network process speaks an older language too: another one is there, under the same policy.
+    // Another network process is there, under the same policy.
+    assert!(networks.iter().all(|pid| !alive(*pid)), "{}", house.log());
     assert!(house.log().contains("speaks another language"), "{}", house.log());
     assert!(!house.run(&reach).status.success(), "all is still blocked");
     let audit = house.ok(&["sandbox", "net", "box"]);
@@ -50,7 +55,9 @@ fn one_that_is_older_than_that_is_refused_and_its_record_says_what_to_do() {
     let house = House::new();
     let older = Older::make(&house, "2");
     older.ok(&house, &["sandbox", "create", "--name", "box"]);
-    older.ok(&house, &["sandbox", "exec", "box", "--", "sh", "-c", "echo kept > /note"]);
+    let file = house.file("note");
+    std::fs::write(&file, "kept\n").unwrap();
+    older.ok(&house, &["sandbox", "cp", file.to_str().unwrap(), "box:/note"]);
     kill_server(&house);
 
     let (code, errors) = house.fails(&["sandbox", "exec", "box", "--", "true"]);
@@ -75,6 +82,18 @@ fn one_that_is_older_than_that_is_refused_and_its_record_says_what_to_do() {
 /// Tries to reach an address that is nobody's.
 const REACH: &str = "timeout 5 bash -c '< /dev/tcp/192.0.2.1/80'";
 
+/// The network processes of its server: they name the folder of their audit.
+fn networks(house: &House) -> Vec<i32> {
+    let audit = house.data().join("audit").display().to_string();
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.split('\0').any(|part| part == audit))
+    })
+    .collect()
+}
+
 fn kill_server(house: &House) {
     let server = house.server().unwrap();
     signal(server, "KILL");
@@ -85,7 +104,7 @@ fn kill_server(house: &House) {
 struct Older(PathBuf);
 
 impl Older {
-    /// Both programs that outlive a server, so many versions back; the network process has one version before it.
+    /// So many versions back.
     fn make(house: &House, back: &str) -> Self {
         let program = Path::new(env!("CARGO_BIN_EXE_mayfly"));
         let mut bytes = std::fs::read(program).unwrap();
@@ -98,16 +117,6 @@ impl Older {
             &init,
         );
         replace(&mut bytes, "mayfly-init", &init);
-        if back == "1" {
-            let (library, net) = (folder.join("libmayfly_net.rlib"), folder.join("net"));
-            let flags =
-                ["--crate-name=mayfly_net", "--crate-type=rlib", "-Cembed-bitcode=yes", &older];
-            compile("net/src/lib.rs", &flags, &library);
-            let uses = format!("--extern=mayfly_net={}", library.display());
-            let flags = ["--crate-name=mayfly_net_program", "--crate-type=bin", "-Clto=fat", &uses];
-            compile("net/src/main.rs", &flags, &net);
-            replace(&mut bytes, "mayfly-net", &net);
-        }
         let path = folder.join("older");
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
