@@ -1,6 +1,7 @@
 //! What `packaging/` holds, tried out.
 
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -96,10 +97,12 @@ fn start(house: &House, settings: &HashMap<String, Vec<String>>) -> Child {
     let here = |name: &str| {
         let path = house.file(name);
         std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         path.display().to_string()
     };
     let (lib, lib_work, bin, bin_work) =
         (here("lib"), here("lib-work"), here("bin"), here("bin-work"));
+    let state = here("state");
     std::fs::copy(env!("CARGO_BIN_EXE_mayfly"), format!("{bin}/mayfly")).unwrap();
     let overlay = |over: &str, upper: &str, work: &str| {
         format!("mount -t overlay none -o lowerdir={over},upperdir={upper},workdir={work} {over}")
@@ -114,7 +117,10 @@ fn start(house: &House, settings: &HashMap<String, Vec<String>>) -> Child {
         "ip link set lo up".to_owned(),
         overlay("/var/lib", &lib, &lib_work),
         overlay("/usr/local/bin", &bin, &bin_work),
-        "mkdir -m 700 -p /var/lib/mayfly".to_owned(),
+        // An overlay takes no marks of deleted names, which layers have, so the state itself lies on a plain disk.
+        format!(
+            "mkdir -p /var/lib/mayfly; mount --bind {state} /var/lib/mayfly; chmod 700 /var/lib/mayfly"
+        ),
         "mount -t tmpfs none /run".to_owned(),
         "mkdir -m 700 /run/mayfly".to_owned(),
         format!(
