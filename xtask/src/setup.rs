@@ -52,10 +52,14 @@ const LANGUAGE_SERVERS: &[(&str, &str)] = &[
 const PYTHON_SDKS: &[(&str, &str)] = &[
     ("python-new", "daytona==0.226.1"),
     ("python-old", "daytona==0.190.0"),
+    ("python-split", "daytona==0.167.0"),
     ("python-marked", "daytona==0.166.0"),
     ("python-oldest", "daytona==0.150.0"),
 ];
-const NODE_SDK: (&str, &str) = ("node", "@daytonaio/sdk@0.218.0");
+/// Tries the API by its description.
+const PROPERTY_TESTER: (&str, &str) = ("schemathesis", "schemathesis==4.32.5");
+const NODE_SDKS: &[(&str, &str)] =
+    &[("node", "@daytonaio/sdk@0.218.0"), ("node-other", "@daytona/sdk@0.216.0")];
 
 /// Installs what running the server needs, besides a compiler: seconds on a fresh machine.
 pub(crate) fn for_running() -> Result<()> {
@@ -80,14 +84,16 @@ pub(crate) fn for_testing() -> Result<()> {
     for (package, program) in LANGUAGE_SERVERS {
         below_usr(package, program)?;
     }
-    for (folder, package) in PYTHON_SDKS {
+    for (folder, package) in PYTHON_SDKS.iter().chain([&PROPERTY_TESTER]) {
         python(&sdks().join(folder), package)?;
     }
-    let folder = sdks().join(NODE_SDK.0);
-    stamped(&folder, NODE_SDK.1, || {
-        let folder = folder.to_string_lossy();
-        npm(&["install", "--prefix", &folder, NODE_SDK.1])
-    })
+    for (folder, package) in NODE_SDKS {
+        let folder = sdks().join(folder);
+        stamped(&folder, package, || {
+            npm(&["install", "--prefix", &folder.to_string_lossy(), package])
+        })?;
+    }
+    Ok(())
 }
 
 /// Installs the fuzzer; a nightly compiler must be there.

@@ -71,6 +71,10 @@ typed_id!(
     CaptureId, "capture"
 );
 typed_id!(
+    /// Files that several sandboxes share.
+    VolumeId, "volume"
+);
+typed_id!(
     /// One token that lets in by SSH.
     SshAccessId, "SSH access"
 );

@@ -14,5 +14,6 @@ pub mod process;
 pub mod sandbox;
 pub mod snapshot;
 pub mod time;
+pub mod volume;
 
 pub use error::{Code, Error, Kind, Result};

@@ -23,6 +23,7 @@ mod tests {
     fn sandbox(state: State) -> Sandbox {
         let now = at(0);
         Sandbox {
+            volumes: Vec::new(),
             network: NetworkPolicy::default(),
             id: SandboxId::from_uuid(Uuid::nil()),
             organization: OrganizationId::from_uuid(Uuid::nil()),

@@ -1,9 +1,10 @@
-//! The platform at one moment, for backups: its records, and the files of every sandbox.
+//! The platform at one moment, for backups: its records, and the files of every sandbox and volume.
 
 use mayfly_core::access::Caller;
-use mayfly_core::id::{CaptureId, SandboxId};
+use mayfly_core::id::{CaptureId, SandboxId, VolumeId};
 use mayfly_core::ports::captures::{Exported, Sink};
 use mayfly_core::ports::store::Copy;
+use mayfly_core::volume::VolumeState;
 use mayfly_core::{Error, Kind, Result};
 use tokio::sync::OwnedMutexGuard;
 
@@ -17,6 +18,8 @@ pub struct Frame {
     pub records: Copy,
     /// Files of the sandboxes in them, and of some that were made or deleted meanwhile.
     pub sandboxes: Vec<(SandboxId, CaptureId)>,
+    /// Files of the volumes, likewise.
+    pub volumes: Vec<(VolumeId, CaptureId)>,
     _only: OwnedMutexGuard<()>,
 }
 
@@ -33,47 +36,82 @@ impl Engine {
         let only = house.backing_up.clone().try_lock_owned().map_err(|_| {
             Error::conflict("a backup is under way").with_hint("wait for it, then repeat")
         })?;
-        let mut sandboxes = Vec::new();
-        let held = hold(house, &mut sandboxes).await;
-        match held {
-            Ok(records) => Ok(Frame { records, sandboxes, _only: only }),
+        let mut held = Held::default();
+        match hold(house, &mut held).await {
+            Ok(records) => {
+                let Held { sandboxes, volumes } = held;
+                Ok(Frame { records, sandboxes, volumes, _only: only })
+            }
             Err(error) => {
-                discard(house, &sandboxes).await;
+                discard(house, held.captures()).await;
                 Err(error)
             }
         }
     }
 
-    /// Writes the files of one sandbox of a frame as tar members below `prefix`, and gives the sink back.
+    /// Writes the files of one sandbox or volume of a frame as tar members below `prefix`, and gives the sink back.
     pub async fn export(&self, id: CaptureId, prefix: &str, out: Sink) -> Result<(Sink, Exported)> {
         self.house.runtime.captures()?.export(id, prefix, out).await
     }
 
     /// Lets a frame go.
     pub async fn end_frame(&self, frame: Frame) {
-        discard(&self.house, &frame.sandboxes).await;
+        let Frame { sandboxes, volumes, .. } = frame;
+        discard(&self.house, Held { sandboxes, volumes }.captures()).await;
+    }
+}
+
+/// What was captured so far.
+#[derive(Default)]
+struct Held {
+    sandboxes: Vec<(SandboxId, CaptureId)>,
+    volumes: Vec<(VolumeId, CaptureId)>,
+}
+
+impl Held {
+    fn captures(&self) -> Vec<CaptureId> {
+        let sandboxes = self.sandboxes.iter().map(|(_, capture)| *capture);
+        sandboxes.chain(self.volumes.iter().map(|(_, capture)| *capture)).collect()
     }
 }
 
 /// Files first, then the records, then the files of those that were made in between.
-async fn hold(house: &House, held: &mut Vec<(SandboxId, CaptureId)>) -> Result<Copy> {
+async fn hold(house: &House, held: &mut Held) -> Result<Copy> {
     capture_all(house, held).await?;
     let records = house.store.copy().await?;
     capture_all(house, held).await?;
     Ok(records)
 }
 
-async fn capture_all(house: &House, held: &mut Vec<(SandboxId, CaptureId)>) -> Result<()> {
+async fn capture_all(house: &House, held: &mut Held) -> Result<()> {
     let captures = house.runtime.captures()?;
     for live in house.living.all() {
         let id = live.id();
-        if held.iter().any(|(known, _)| *known == id) {
+        if held.sandboxes.iter().any(|(known, _)| *known == id) {
             continue;
         }
         let capture = CaptureId::from_uuid(house.entropy.uuid());
         match captures.capture(id, capture).await {
-            Ok(()) => held.push((id, capture)),
+            Ok(()) => held.sandboxes.push((id, capture)),
             // On its way in or out: it has no files that anybody was told of.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    capture_volumes(house, held).await
+}
+
+async fn capture_volumes(house: &House, held: &mut Held) -> Result<()> {
+    for volume in house.shelf.all() {
+        let id = volume.id;
+        if volume.state != VolumeState::Ready || held.volumes.iter().any(|(known, _)| *known == id)
+        {
+            continue;
+        }
+        let capture = CaptureId::from_uuid(house.entropy.uuid());
+        match house.runtime.volumes()?.capture(id, capture).await {
+            Ok(()) => held.volumes.push((id, capture)),
+            // Deleted meanwhile.
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -81,10 +119,10 @@ async fn capture_all(house: &House, held: &mut Vec<(SandboxId, CaptureId)>) -> R
     Ok(())
 }
 
-async fn discard(house: &House, held: &[(SandboxId, CaptureId)]) {
+async fn discard(house: &House, held: Vec<CaptureId>) {
     let Ok(captures) = house.runtime.captures() else { return };
-    for (_, capture) in held {
-        if let Err(error) = captures.discard(*capture).await {
+    for capture in held {
+        if let Err(error) = captures.discard(capture).await {
             tracing::warn!(%capture, %error, "a capture stays until the next start");
         }
     }
@@ -94,7 +132,5 @@ async fn discard(house: &House, held: &[(SandboxId, CaptureId)]) {
 pub(crate) async fn sweep(house: &House) {
     let Ok(captures) = house.runtime.captures() else { return };
     let left = captures.list().await.unwrap_or_default();
-    let left: Vec<_> =
-        left.into_iter().map(|id| (SandboxId::from_uuid(*id.as_uuid()), id)).collect();
-    discard(house, &left).await;
+    discard(house, left).await;
 }

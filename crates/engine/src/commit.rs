@@ -10,6 +10,7 @@ use mayfly_core::ports::store::{Change, Store, Swap};
 use mayfly_core::sandbox::{Effect, Sandbox, State, Step};
 use mayfly_core::snapshot::Snapshot;
 use mayfly_core::time::{Moment, Timestamp};
+use mayfly_core::volume::Volume;
 use mayfly_core::{Error, Kind, Result};
 
 use crate::house::House;
@@ -168,6 +169,20 @@ pub(crate) async fn delete_organization(store: &dyn Store, id: OrganizationId) -
 /// Adds or replaces a snapshot.
 pub(crate) async fn put_snapshot(store: &dyn Store, snapshot: &Snapshot) -> Result<()> {
     store.put_snapshot(snapshot).await
+}
+
+/// Adds or replaces a volume, then shows it. Whoever changes one holds its lane.
+pub(crate) async fn put_volume(house: &House, volume: Volume) -> Result<()> {
+    house.store.put_volume(&volume).await?;
+    house.shelf.publish(volume);
+    Ok(())
+}
+
+/// Forgets volumes that were deleted before this time.
+pub(crate) async fn forget_volumes(house: &House, before: Timestamp) -> Result<()> {
+    house.store.forget_deleted_volumes(before).await?;
+    house.shelf.forget(before);
+    Ok(())
 }
 
 /// Adds a key.

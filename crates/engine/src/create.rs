@@ -8,6 +8,7 @@ use mayfly_core::limits::Resources;
 use mayfly_core::network::NetworkPolicy;
 use mayfly_core::sandbox::{Claim, Command, CreateSandbox, Effect, Sandbox};
 use mayfly_core::snapshot::Snapshot;
+use mayfly_core::volume::Mount;
 use mayfly_core::{Error, Result};
 
 use crate::admission::{self, admit};
@@ -17,6 +18,7 @@ use crate::house::House;
 use crate::living::Live;
 use crate::network;
 use crate::patience::{self, Promise};
+use crate::shelf::Claims;
 use crate::snapshots;
 use crate::tenants::Use;
 use crate::warm::{self, Claimed};
@@ -41,15 +43,25 @@ pub(crate) async fn create(
     let network = network::of_new(house, &wanted.network)?;
     let resources = wanted.resources(snapshot.resources);
     admission::fits(house, resources)?;
+    let (mounts, claims) = mounts(house, caller, &wanted)?;
     let promise = Promise::default();
     let work = {
         let (house, caller, promise) = (Arc::clone(house), caller.clone(), promise.clone());
         async move {
-            let make = Make { wanted, snapshot, resources, network, caller };
+            let make =
+                Make { wanted, snapshot, resources, network, mounts, _claims: claims, caller };
             make.run(&house, &promise).await
         }
     };
     patience::wait(house, &promise, work).await
+}
+
+/// The volumes asked for; [`mayfly_core::Kind::NotFound`] names one that is unknown.
+fn mounts(house: &House, caller: &Caller, wanted: &CreateSandbox) -> Result<(Vec<Mount>, Claims)> {
+    if !wanted.volumes.is_empty() {
+        house.runtime.volumes()?;
+    }
+    house.shelf.claim(caller.organization, &wanted.volumes, house.now().wall)
 }
 
 struct Make {
@@ -57,6 +69,9 @@ struct Make {
     snapshot: Arc<Snapshot>,
     resources: Resources,
     network: NetworkPolicy,
+    mounts: Vec<Mount>,
+    /// Until the record says that they are mounted.
+    _claims: Claims,
     caller: Caller,
 }
 
@@ -139,12 +154,14 @@ impl Make {
             cpu: self.resources.cpu.into(),
             memory_gib: self.resources.memory_gib.into(),
             disk_gib: self.resources.disk_gib.into(),
+            ..Use::default()
         }
     }
 
-    /// Whether nothing asked for needs another make than the pool's.
+    /// Whether nothing asked for needs another make than the pool's. Volumes are mounted before anything runs.
     fn warm_fits(&self) -> bool {
-        self.wanted.user.as_ref().is_none_or(|user| *user == self.snapshot.user)
+        self.mounts.is_empty()
+            && self.wanted.user.as_ref().is_none_or(|user| *user == self.snapshot.user)
     }
 
     fn claim(&self, house: &House, id: SandboxId) -> Claim {
@@ -176,6 +193,7 @@ impl Make {
             target: self.target(house),
             resources: self.resources,
             network: self.network.clone(),
+            volumes: self.mounts.clone(),
             timers: wanted.timers,
             idempotency_key: wanted.idempotency_key.clone(),
             ..house.blank(id, &self.snapshot)

@@ -145,9 +145,13 @@ async fn act(house: &House, record: &Sandbox, effect: Effect) -> Result<Fact> {
             runtime.stop(id, grace).await?;
             Ok(Fact::Stopped)
         }
-        // Archived means stopped and unmounted, which stopping made sure of; asking again is harmless.
+        // Archived means stopped, unmounted and compressed; stopping again is harmless.
         Effect::Archive => {
             runtime.stop(id, Duration::ZERO).await?;
+            // Files that take more room than they must are no reason to keep it out of the archive.
+            if let Err(error) = runtime.archive(id).await {
+                tracing::warn!(sandbox = %id, %error, "archived as large as it was");
+            }
             Ok(Fact::Archived)
         }
         Effect::Restore => Ok(Fact::Restored),
@@ -211,6 +215,7 @@ async fn spec(house: &House, record: &Sandbox) -> Result<SandboxSpec> {
         workdir: snapshot.workdir.clone(),
         env,
         network: record.network.clone(),
+        volumes: record.volumes.clone(),
     })
 }
 

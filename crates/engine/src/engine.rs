@@ -11,6 +11,7 @@ use mayfly_core::ports::entropy::Entropy;
 use mayfly_core::ports::runtime::Runtime;
 use mayfly_core::ports::store::Store;
 use mayfly_core::sandbox::State;
+use mayfly_core::time::Timestamp;
 use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::access::Access;
@@ -27,10 +28,12 @@ use crate::reconcile::{self, activity, refusals, world};
 use crate::refusals::{Refusal, Refusals};
 use crate::sandboxes::Sandboxes;
 use crate::settings::Settings;
+use crate::shelf::Shelf;
 use crate::snapshot_cache::SnapshotCache;
 use crate::snapshots::{self, Snapshots};
 use crate::start;
 use crate::tasks::Tasks;
+use crate::volumes::Volumes;
 use crate::{admission, backup, network, warm};
 
 /// The use cases of one server; a cheap handle.
@@ -58,6 +61,10 @@ impl Engine {
         admission::same_profile(&rows, runtime.profile())?;
         let clock = start::clock(clock, &*store, &rows).await?;
         let tenants = Arc::new(start::tenants(&*store, organization, clock.now().wall).await?);
+        let shelf = Arc::new(Shelf::new(Arc::clone(&tenants)));
+        for volume in store.volumes().await? {
+            shelf.publish(volume);
+        }
         let (host, renewed) =
             snapshots::host(&*store, &*runtime, &*entropy, organization, clock.now()).await?;
         let house = Arc::new(House {
@@ -76,6 +83,7 @@ impl Engine {
             tally: Tally::default(),
             metrics: Metrics::default(),
             tenants,
+            shelf,
             tasks: Tasks::new(),
             background: Semaphore::new(BACKGROUND),
             backing_up: Arc::new(Mutex::new(())),
@@ -87,6 +95,8 @@ impl Engine {
             house.living.insert(&Arc::new(row));
         }
         backup::sweep(&house).await;
+        // Before anything that mounts them starts.
+        reconcile::volumes::pass(&house, Timestamp(0)).await;
         world::compare(&house).await?;
         network::apply_all(&house).await;
         for live in house.living.all() {
@@ -125,6 +135,11 @@ impl Engine {
     /// Sandboxes.
     pub fn sandboxes(&self) -> Sandboxes<'_> {
         Sandboxes(&self.house)
+    }
+
+    /// Volumes.
+    pub fn volumes(&self) -> Volumes<'_> {
+        Volumes(&self.house)
     }
 
     /// Snapshots.
@@ -208,6 +223,7 @@ impl Engine {
             tracing::warn!(?limit, "transitions were still under way at shutdown");
         }
         activity::pass(Arc::clone(&self.house)).await;
+        reconcile::volumes::flush(&self.house).await;
         refusals::write(&self.house).await;
         audit::flush(&self.house).await;
     }

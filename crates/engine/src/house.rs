@@ -21,6 +21,7 @@ use crate::network;
 use crate::ready::Ready;
 use crate::refusals::Refusals;
 use crate::settings::Settings;
+use crate::shelf::Shelf;
 use crate::snapshot_cache::SnapshotCache;
 use crate::steady::Steady;
 use crate::tasks::Tasks;
@@ -47,6 +48,7 @@ pub(crate) struct House {
     pub(crate) tally: Tally,
     pub(crate) metrics: Metrics,
     pub(crate) tenants: Arc<Tenants>,
+    pub(crate) shelf: Arc<Shelf>,
     pub(crate) tasks: Tasks,
     /// Room for transitions that no caller waits for.
     pub(crate) background: Semaphore,
@@ -92,6 +94,7 @@ impl House {
             public: false,
             target: self.settings.target.clone(),
             network: network::default(self),
+            volumes: Vec::new(),
             resources: snapshot.resources,
             profile: self.runtime.profile(),
             state: State::Creating,

@@ -18,6 +18,10 @@ pub struct Settings {
     pub max_sandboxes: usize,
     /// Most one sandbox may ask for. Default 16 cores, 64 GiB memory, 200 GiB disk.
     pub max_resources: Resources,
+    /// Size of volumes whose maker asks for none, GiB. Default 10.
+    pub volume_gib: u32,
+    /// Most one volume may hold, GiB. Default 200.
+    pub max_volume_gib: u32,
     /// Limits of organizations that have none of their own. Default none.
     pub quota: Quota,
     /// Lines of the audit log kept of each organization. Default 10,000.
@@ -51,6 +55,8 @@ impl Default for Settings {
             default_snapshot: "host".to_owned(),
             max_sandboxes: 10_000,
             max_resources: Resources { cpu: 16, memory_gib: 64, disk_gib: 200 },
+            volume_gib: 10,
+            max_volume_gib: 200,
             quota: Quota::default(),
             keep_audit: 10_000,
             network: NetworkSettings::default(),

@@ -22,6 +22,8 @@ pub struct Use {
     pub memory_gib: u64,
     /// GiB of disk of sandboxes that are not destroyed.
     pub disk_gib: u64,
+    /// Volumes that are not deleted.
+    pub volumes: u64,
 }
 
 impl Use {
@@ -50,6 +52,7 @@ impl Use {
             cpu: self.cpu + other.cpu,
             memory_gib: self.memory_gib + other.memory_gib,
             disk_gib: self.disk_gib + other.disk_gib,
+            volumes: self.volumes + other.volumes,
         }
     }
 
@@ -60,6 +63,7 @@ impl Use {
             cpu: self.cpu.saturating_sub(other.cpu),
             memory_gib: self.memory_gib.saturating_sub(other.memory_gib),
             disk_gib: self.disk_gib.saturating_sub(other.disk_gib),
+            volumes: self.volumes.saturating_sub(other.volumes),
         }
     }
 }
@@ -135,8 +139,8 @@ impl Tenants {
         let mut all = self.lock();
         let Some(tenant) = all.get_mut(&id) else { return Ok(()) };
         if tenant.reserved != Use::default() {
-            return Err(Error::conflict("a sandbox of the organization is being made")
-                .with_hint("delete its sandboxes first"));
+            return Err(Error::conflict("something of the organization is being made")
+                .with_hint("delete its sandboxes and volumes first"));
         }
         tenant.organization = None;
         Ok(())
@@ -166,6 +170,13 @@ impl Tenants {
         tenant.used = tenant.used.and(came);
     }
 
+    /// Counts a volume of an organization by whether it was there and is now.
+    pub(crate) fn count_volume(&self, id: OrganizationId, before: bool, after: bool) {
+        let mut all = self.lock();
+        let volumes = &mut all.entry(id).or_default().used.volumes;
+        *volumes = (*volumes + u64::from(after)).saturating_sub(u64::from(before));
+    }
+
     /// Room for so much more in an organization, held until the guard is dropped; `defaults` are the limits
     /// where it has none of its own. A refusal names the limit.
     pub(crate) fn reserve(
@@ -186,6 +197,7 @@ impl Tenants {
             ("cores", quota.cpu, have.cpu, more.cpu),
             ("GiB of memory", quota.memory_gib, have.memory_gib, more.memory_gib),
             ("GiB of disk", quota.disk_gib, have.disk_gib, more.disk_gib),
+            ("volumes", quota.volumes, have.volumes, more.volumes),
         ] {
             let most = most.unwrap_or_default();
             if most > 0 && more > 0 && have + more > u64::from(most) {
@@ -195,7 +207,7 @@ impl Tenants {
                         "the limit of {most} {noun} of this organization is reached: {have} in use, {more} asked for"
                     ),
                 )
-                .with_hint("stop or delete some sandboxes, or ask the operator for more"));
+                .with_hint("stop or delete some of them, or ask the operator for more"));
             }
         }
         tenant.reserved = tenant.reserved.and(more);

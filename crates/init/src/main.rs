@@ -30,6 +30,7 @@ mod supervisor;
 #[expect(unsafe_code, reason = "the one file of this program for system calls")]
 mod sys;
 mod trees;
+mod volumes;
 
 use std::process::ExitCode;
 

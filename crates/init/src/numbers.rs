@@ -49,6 +49,7 @@ mod table {
     pub(crate) const SETNS: usize = 308;
     pub(crate) const SECCOMP: usize = 317;
     pub(crate) const OPENAT: usize = 257;
+    pub(crate) const MKDIRAT: usize = 258;
     pub(crate) const UNLINKAT: usize = 263;
 }
 
@@ -99,6 +100,7 @@ mod table {
     pub(crate) const SETNS: usize = 268;
     pub(crate) const SECCOMP: usize = 277;
     pub(crate) const OPENAT: usize = 56;
+    pub(crate) const MKDIRAT: usize = 34;
     pub(crate) const UNLINKAT: usize = 35;
 }
 
@@ -107,6 +109,7 @@ pub(crate) const OPEN_TREE: usize = 428;
 pub(crate) const MOVE_MOUNT: usize = 429;
 pub(crate) const CLONE3: usize = 435;
 pub(crate) const CLOSE_RANGE: usize = 436;
+pub(crate) const OPENAT2: usize = 437;
 pub(crate) const MOUNT_SETATTR: usize = 442;
 pub(crate) const LANDLOCK_CREATE: usize = 444;
 pub(crate) const LANDLOCK_ADD: usize = 445;

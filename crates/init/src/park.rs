@@ -18,6 +18,7 @@ use crate::protocol::{Create, Hello, Prepare, Reader, WEAK_NETWORK, WEAK_RLIMITS
 use crate::rights;
 use crate::stage::set_umask;
 use crate::sys;
+use crate::volumes;
 
 /// Waits, inside new namespaces, for the request that makes a sandbox of this process. Never returns.
 pub(crate) fn park(
@@ -164,6 +165,10 @@ fn build(
     // 3. The kernel's file systems.
     mounts::kernel(hello, create, root)?;
     sys::create_files_as(0).fault("id of root")?;
+    //    Shared folders last, so that they may lie in any of the others.
+    for volume in &create.volumes {
+        volumes::mount(volume, namespace.as_ref())?;
+    }
     let null =
         fs::File::options().read(true).write(true).open("root/dev/null").fault("null device")?;
     // 4. Its root becomes the root; the host's tree goes.

@@ -7,6 +7,9 @@
 
 pub mod kept;
 pub mod stay;
+pub mod volumes;
+
+pub use volumes::Volume;
 
 /// Version of this language. An init answers requests of its own and the previous version. Version 2 added
 /// processes that stay, see [`stay`].
@@ -396,6 +399,8 @@ pub struct Create {
     pub folder: Vec<u8>,
     /// File systems, the root first.
     pub overlays: Vec<Overlay>,
+    /// Mounted in it besides.
+    pub volumes: Vec<Volume>,
     /// Size limit of `/dev/shm`, bytes.
     pub shm_bytes: u64,
     /// Open files per process.
@@ -421,16 +426,14 @@ impl Create {
             .u64(self.file_bytes)
             .u64(self.log_bytes)
             .u32(u32::try_from(self.overlays.len()).unwrap_or(0));
-        self.overlays
-            .iter()
-            .fold(head, |writer, overlay| {
-                writer
-                    .bytes(&overlay.target)
-                    .list(&overlay.lower)
-                    .bytes(&overlay.upper)
-                    .bytes(&overlay.work)
-            })
-            .finish()
+        let overlays = self.overlays.iter().fold(head, |writer, overlay| {
+            writer
+                .bytes(&overlay.target)
+                .list(&overlay.lower)
+                .bytes(&overlay.upper)
+                .bytes(&overlay.work)
+        });
+        volumes::write(overlays, &self.volumes).finish()
     }
 
     /// From a message after its kind byte.
@@ -445,6 +448,7 @@ impl Create {
             file_bytes: reader.u64()?,
             log_bytes: reader.u64()?,
             overlays: Vec::new(),
+            volumes: Vec::new(),
         };
         let count = reader.u32()?;
         if count > MAX_OVERLAYS {
@@ -458,6 +462,7 @@ impl Create {
                 work: reader.bytes()?.to_vec(),
             });
         }
+        create.volumes = volumes::read(reader)?;
         Some(create)
     }
 }
@@ -542,6 +547,12 @@ mod tests {
                 lower: vec![b"a".to_vec(), b"b".to_vec()],
                 upper: b"usr-upper".to_vec(),
                 work: b"usr-work".to_vec(),
+            }],
+            volumes: vec![Volume {
+                folder: b"/pool/v".to_vec(),
+                subpath: b"a/b".to_vec(),
+                target: b"data".to_vec(),
+                read_only: true,
             }],
             shm_bytes: 1,
             open_files: 2,

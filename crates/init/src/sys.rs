@@ -26,7 +26,8 @@ pub(crate) use channel::{
     Room, accept, event_queue, receive, room, send, socket_pair, wait, watch,
 };
 pub(crate) use mounts::{
-    detach, device, idmap, mount, move_mount, open_tree, pivot_here, set_hostname,
+    confine, detach, device, idmap, make_folder, mount, move_mount, move_mount_on, open_folder,
+    open_tree, open_tree_at, pivot_here, set_hostname,
 };
 pub(crate) use rights::{
     become_user, create_files_as, landlock, landlock_version, limit, load_filter, lower, restore,

@@ -38,7 +38,7 @@ async fn figures(folder: PathBuf) {
     cold(&bench, "cold create to output and exit, nothing prepared", n, floor, Limit::Ratio(6.0))
         .await;
     drop(bench);
-    let bench = Bench::open(&folder, 64).await;
+    let bench = Arc::new(Bench::open(&folder, 64).await);
     bench.runtime.warmed(64).await;
     cold(&bench, "cold create to output and exit, namespaces ready", n, floor, Limit::Ratio(6.0))
         .await;
@@ -78,6 +78,7 @@ impl Bench {
             user: "root".to_owned(),
             workdir: None,
             env: BTreeMap::new(),
+            volumes: Vec::new(),
             network: NetworkPolicy::default(),
         }
     }
@@ -140,19 +141,23 @@ async fn warm(bench: &Bench, n: usize, floor: f64) {
     }
 }
 
-async fn throughput(bench: &Bench) {
+async fn throughput(bench: &Arc<Bench>) {
     const WORKERS: usize = 4;
     let each = samples(400) / WORKERS;
     let began = Instant::now();
-    futures_util::future::join_all((0..WORKERS).map(|_| async {
-        for _ in 0..each {
-            let spec = bench.spec();
-            bench.runtime.create(&spec).await.expect("create");
-            bench.echo(spec.id).await;
-            bench.runtime.destroy(spec.id).await.expect("destroy");
-        }
-    }))
-    .await;
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..WORKERS {
+        let bench = Arc::clone(bench);
+        workers.spawn(async move {
+            for _ in 0..each {
+                let spec = bench.spec();
+                bench.runtime.create(&spec).await.expect("create");
+                bench.echo(spec.id).await;
+                bench.runtime.destroy(spec.id).await.expect("destroy");
+            }
+        });
+    }
+    workers.join_all().await;
     #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
     let rate = (WORKERS * each) as f64 / began.elapsed().as_secs_f64();
     print(
@@ -167,8 +172,7 @@ async fn throughput(bench: &Bench) {
 
 async fn density(bench: &Bench) {
     let n = samples(1000);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = memory_available();
+    let before = settled().await;
     let mut alive = Vec::new();
     let began = Instant::now();
     for _ in 0..n {
@@ -201,6 +205,21 @@ async fn density(bench: &Bench) {
     for id in alive.iter() {
         bench.runtime.destroy(*id).await.expect("destroy");
     }
+}
+
+/// Bytes of memory that the machine has left once it gives no more of earlier sandboxes back, which the kernel does
+/// for seconds after they ended.
+async fn settled() -> f64 {
+    let mut before = memory_available();
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = memory_available();
+        if (now - before).abs() < 1e6 {
+            return now;
+        }
+        before = now;
+    }
+    before
 }
 
 /// Bytes of memory that the whole machine has left.

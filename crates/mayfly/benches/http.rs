@@ -1,5 +1,6 @@
 //! Figures of the server as its callers see it: the built binary over HTTP on loopback.
 
+mod crowd;
 mod measure;
 mod plane;
 mod preview;
@@ -54,8 +55,11 @@ fn main() {
         plane::events(&address, KEY, &id, |path| drop(client.call("POST", path, None)));
         server.client.delete(&id);
     }
+    if chosen.has("mixed") {
+        crowd::mixed(&mut server);
+    }
     if chosen.has("adoption") {
-        adoption(server, folder.path());
+        crowd::adoption(server, folder.path());
     } else {
         drop(server);
     }
@@ -395,22 +399,4 @@ fn web_sockets(server: &mut Server) {
     let times = sockets::keys(sockets::Socket::open(&server.address, KEY, &path), samples(1000));
     print_times("PTY keystroke echo", &times, None, Limit::AtMost(2000.0));
     server.client.delete(&id);
-}
-
-/// Kills the server with many sandboxes alive and times how long the next one needs to serve them.
-fn adoption(mut server: Server, folder: &Path) {
-    let n = samples(1000);
-    let ids: Vec<String> = (0..n).map(|_| server.client.create()).collect();
-    let _ = server.child.kill();
-    let _ = server.child.wait();
-    std::mem::forget(server);
-    let next = Server::start(folder, 0);
-    let ready = next.ready.as_secs_f64() * 1e3;
-    print("re-adoption of 1,000 sandboxes", "ms", n, (ready, ready), None, Limit::AtMost(2000.0));
-    let mut next = next;
-    next.client.echo(&ids[0]);
-    next.client.echo(&ids[n - 1]);
-    for id in &ids {
-        next.client.delete(id);
-    }
 }

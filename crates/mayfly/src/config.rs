@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) isolation: Isolation,
     /// Defaults and bounds of sandboxes.
     pub(crate) sandbox: Sandbox,
+    /// Files that sandboxes share.
+    pub(crate) volumes: Volumes,
     /// Organizations and their limits.
     pub(crate) tenants: Tenants,
     /// What sandboxes may reach.
@@ -179,6 +181,16 @@ pub(crate) struct Sandbox {
     pub(crate) patience_seconds: u64,
     /// How long records of destroyed ones are kept.
     pub(crate) keep_destroyed_seconds: u64,
+}
+
+/// `[volumes]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Volumes {
+    /// Size of one whose maker asks for none.
+    pub(crate) size_gib: u32,
+    /// Most of one.
+    pub(crate) max_size_gib: u32,
 }
 
 /// `network.default`
@@ -371,6 +383,8 @@ impl Config {
             ("server.max_body_bytes", self.server.max_body_bytes),
             ("sandbox.max_count", u64::from(self.sandbox.max_count)),
             ("sandbox.max_cpu", u64::from(self.sandbox.max_cpu)),
+            ("volumes.size_gib", u64::from(self.volumes.size_gib)),
+            ("volumes.max_size_gib", u64::from(self.volumes.max_size_gib)),
             ("sandbox.max_memory_gib", u64::from(self.sandbox.max_memory_gib)),
             ("sandbox.max_disk_gib", u64::from(self.sandbox.max_disk_gib)),
             ("sandbox.execute_seconds", self.sandbox.execute_seconds),

@@ -337,6 +337,8 @@ fn settings(config: &Config) -> Settings {
             memory_gib: sandbox.max_memory_gib,
             disk_gib: sandbox.max_disk_gib,
         },
+        volume_gib: config.volumes.size_gib,
+        max_volume_gib: config.volumes.max_size_gib,
         quota: config.tenants.quota(),
         keep_audit: config.tenants.audit_lines,
         network: NetworkSettings {

@@ -6,6 +6,7 @@ mod tests {
     use mayfly_runtime::local::{LocalRuntime, Options};
     use mayfly_testkit::contract::processes::processes_contract;
     use mayfly_testkit::contract::runtime::{runtime_contract, spec};
+    use mayfly_testkit::contract::volumes::volumes_contract;
 
     async fn open(folder: &tempfile::TempDir) -> LocalRuntime {
         let mut options = Options::new(folder.path());
@@ -36,6 +37,17 @@ mod tests {
         kept.unwrap_or_else(|broken| std::panic::resume_unwind(broken));
         // The folder could not be deleted by an ordinary user otherwise.
         runtime.clear_layers().await.expect("nothing runs");
+    }
+
+    #[tokio::test]
+    async fn volumes_keep_the_contract() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIP volumes: an ordinary user has no storage pool");
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let runtime = open(&folder).await;
+        volumes_contract(&runtime).await;
     }
 
     /// Gives a panic of a future as its answer.

@@ -6,7 +6,7 @@ mod tests {
     use mayfly_init::protocol::kept::{HEAD, Head};
     use mayfly_init::protocol::stay::{Data, MAX_COMMAND, Queue, Start, Write};
     use mayfly_init::protocol::{
-        Create, Hello, MAX_PACKET, Overlay, Prepare, Reader, Run, Stage, Writer,
+        Create, Hello, MAX_PACKET, Overlay, Prepare, Reader, Run, Stage, Volume, Writer,
     };
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -39,16 +39,20 @@ mod tests {
     fn creates() -> impl Strategy<Value = Create> {
         let overlay = (bytes(), lists(), bytes(), bytes())
             .prop_map(|(target, lower, upper, work)| Overlay { target, lower, upper, work });
+        let volume = (bytes(), bytes(), bytes(), any::<bool>()).prop_map(
+            |(folder, subpath, target, read_only)| Volume { folder, subpath, target, read_only },
+        );
         let limits = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         let numbers = (any::<u32>(), limits);
-        (numbers, bytes(), bytes(), vec(overlay, 0..4)).prop_map(
-            |((slot, limits), hostname, folder, overlays)| {
+        (numbers, bytes(), bytes(), vec(overlay, 0..4), vec(volume, 0..4)).prop_map(
+            |((slot, limits), hostname, folder, overlays, volumes)| {
                 let (shm_bytes, open_files, pids, file_bytes, log_bytes) = limits;
                 Create {
                     slot,
                     hostname,
                     folder,
                     overlays,
+                    volumes,
                     shm_bytes,
                     open_files,
                     pids,

@@ -7,6 +7,7 @@ use mayfly_core::network::{self, NetworkPolicy, ProxyUrl, joined};
 use mayfly_core::ports::runtime::Profile;
 use mayfly_core::sandbox::{Desired, State};
 use mayfly_core::time::Monotonic;
+use mayfly_core::volume::{Mount, VolumeState};
 use rusqlite::types::Type;
 use serde_json::Value;
 
@@ -129,6 +130,44 @@ pub(crate) fn network(column: usize, text: &str) -> rusqlite::Result<NetworkPoli
     })
 }
 
+/// State of a volume of a word in this column.
+pub(crate) fn volume_state(column: usize, text: &str) -> rusqlite::Result<VolumeState> {
+    VolumeState::parse(text).ok_or_else(|| unknown(column, "state of a volume", text))
+}
+
+/// Mounted volumes as a JSON list.
+pub(crate) fn mounts_text(mounts: &[Mount]) -> String {
+    let mounts = mounts.iter().map(|mount| {
+        serde_json::json!({
+            "volume": mount.volume.to_string(),
+            "path": mount.path,
+            "subpath": mount.subpath,
+            "readOnly": mount.read_only,
+        })
+    });
+    Value::Array(mounts.collect()).to_string()
+}
+
+/// Mounted volumes of such a text; one that cannot be read is a failure, never a mount less or a wider one.
+pub(crate) fn mounts(column: usize, text: &str) -> rusqlite::Result<Vec<Mount>> {
+    let one = |value: &Value| {
+        let subpath = match value.get("subpath")? {
+            Value::Null => None,
+            subpath => Some(subpath.as_str()?.to_owned()),
+        };
+        Some(Mount {
+            volume: value.get("volume")?.as_str()?.parse().ok()?,
+            path: value.get("path")?.as_str()?.to_owned(),
+            subpath,
+            read_only: value.get("readOnly")?.as_bool()?,
+        })
+    };
+    let all: Option<Value> = serde_json::from_str(text).ok();
+    let all = all.as_ref().and_then(Value::as_array);
+    all.and_then(|all| all.iter().map(one).collect())
+        .ok_or_else(|| unknown(column, "list of mounted volumes", text))
+}
+
 /// A monotonic time as a column value; the end of the range stands for all beyond it.
 pub(crate) fn millis(time: Monotonic) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
@@ -215,6 +254,25 @@ mod tests {
         }
         for bad in ["", "{}", r#"{"blockAll":false,"cidrs":"x","domains":"","proxy":null}"#] {
             assert!(super::network(0, bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mounts_read_back_and_no_damaged_one_is_taken_for_less() {
+        let id = uuid::Uuid::from_u128(7);
+        let whole = Mount {
+            volume: mayfly_core::id::VolumeId::from_uuid(id),
+            path: "/data \"x\"".to_owned(),
+            subpath: None,
+            read_only: true,
+        };
+        let part = Mount { subpath: Some("a/ü".to_owned()), read_only: false, ..whole.clone() };
+        for kept in [vec![], vec![whole, part]] {
+            assert_eq!(mounts(0, &mounts_text(&kept)).unwrap(), kept);
+        }
+        let no_flag = format!(r#"[{{"volume":"{id}","path":"/x","subpath":null}}]"#);
+        for bad in ["", "{}", "[1]", &no_flag] {
+            assert!(mounts(0, bad).is_err(), "{bad}");
         }
     }
 

@@ -8,6 +8,7 @@ mod files;
 mod processes;
 mod programs;
 mod shell;
+mod volumes;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mayfly_core::id::SandboxId;
+use mayfly_core::id::{SandboxId, VolumeId};
 use mayfly_core::limits::Resources;
 use mayfly_core::network::{AuditEntry, AuditPage, NetworkPolicy};
 use mayfly_core::ports::files::Files;
@@ -25,6 +26,7 @@ use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{
     DiskGuard, Exit, Layer, Notice, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
 };
+use mayfly_core::ports::volumes::Volumes;
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
 use mayfly_core::{Error, Kind, Result};
@@ -34,6 +36,7 @@ use tokio::sync::Notify;
 use crate::fuse::Fuse;
 use files::FakeFiles;
 use processes::{FakeProcesses, Table};
+use volumes::{FakeVolumes, Shelf};
 
 /// A verb whose behaviour a test can script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +57,10 @@ pub enum Verb {
     Resize,
     /// [`Runtime::set_network`].
     SetNetwork,
+    /// [`Volumes::create`].
+    CreateVolume,
+    /// [`Volumes::delete`].
+    DeleteVolume,
 }
 
 /// What survives a crash of the server.
@@ -69,6 +76,7 @@ pub(crate) struct Machines {
 #[derive(Debug, Default)]
 struct State {
     machines: BTreeMap<SandboxId, Machine>,
+    volumes: BTreeMap<VolumeId, Shelf>,
     failures: HashMap<Verb, VecDeque<Kind>>,
     delays: HashMap<Verb, Duration>,
     exits: VecDeque<Exit>,
@@ -117,6 +125,7 @@ pub struct FakeRuntime {
     machines: Arc<Machines>,
     files: FakeFiles,
     processes: FakeProcesses,
+    volumes: FakeVolumes,
     fuse: Fuse,
 }
 
@@ -130,7 +139,8 @@ impl FakeRuntime {
     pub(crate) fn new(machines: Arc<Machines>, fuse: Fuse) -> Self {
         let files = FakeFiles { machines: Arc::clone(&machines) };
         let processes = FakeProcesses { machines: Arc::clone(&machines) };
-        Self { machines, files, processes, fuse }
+        let volumes = FakeVolumes { machines: Arc::clone(&machines), fuse: fuse.clone() };
+        Self { machines, files, processes, volumes, fuse }
     }
 
     /// Adds a failure of this kind to the next calls of the verb.
@@ -230,9 +240,9 @@ impl FakeRuntime {
         }
         let out = {
             let mut state = self.machines.lock();
-            match state.failures.get_mut(&verb).and_then(VecDeque::pop_front) {
-                Some(kind) => Err(Error::new(kind, format!("{verb:?} was made to fail"))),
-                None => act(&mut state),
+            match state.scripted(verb) {
+                Err(error) => Err(error),
+                Ok(()) => act(&mut state),
             }
         };
         self.fuse.step().await;
@@ -260,6 +270,14 @@ impl Machine {
 }
 
 impl State {
+    /// The failure that a test asked for.
+    fn scripted(&mut self, verb: Verb) -> Result<()> {
+        match self.failures.get_mut(&verb).and_then(VecDeque::pop_front) {
+            Some(kind) => Err(Error::new(kind, format!("{verb:?} was made to fail"))),
+            None => Ok(()),
+        }
+    }
+
     fn get(&mut self, id: SandboxId) -> Result<&mut Machine> {
         let missing = || Error::not_found(format!("sandbox {id} is not there"));
         self.machines.get_mut(&id).ok_or_else(missing)
@@ -290,6 +308,7 @@ impl Runtime for FakeRuntime {
 
     async fn create(&self, spec: &SandboxSpec) -> Result<()> {
         self.act(Verb::Create, |state| {
+            state.has_volumes(spec)?;
             if !state.machines.contains_key(&spec.id) {
                 *state.made.entry(spec.id).or_default() += 1;
                 state.machines.insert(spec.id, Machine::new(spec.clone()));
@@ -301,6 +320,7 @@ impl Runtime for FakeRuntime {
 
     async fn start(&self, spec: &SandboxSpec) -> Result<()> {
         self.act(Verb::Start, |state| {
+            state.has_volumes(spec)?;
             let machine = state.get(spec.id)?;
             machine.running = true;
             machine.frozen = false;
@@ -480,6 +500,13 @@ impl Runtime for FakeRuntime {
 
     fn processes(&self) -> &dyn Processes {
         &self.processes
+    }
+
+    fn volumes(&self) -> Result<&dyn Volumes> {
+        if self.profile() == Profile::Full {
+            return Ok(&self.volumes);
+        }
+        Err(Error::unsupported("volumes in the isolation profile `unprivileged`"))
     }
 
     async fn connect(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use mayfly_core::id::{OrganizationId, SandboxId, ServerId, SnapshotId};
+use mayfly_core::id::{OrganizationId, SandboxId, ServerId, SnapshotId, VolumeId};
 use mayfly_core::limits::Resources;
 use mayfly_core::network::NetworkPolicy;
 use mayfly_core::ports::runtime::Profile;
 use mayfly_core::sandbox::{Desired, Sandbox, State, Timers};
 use mayfly_core::time::{Moment, Monotonic, Timestamp};
+use mayfly_core::volume::Mount;
 use uuid::Uuid;
 
 /// A moment so many milliseconds after the start of time.
@@ -38,6 +39,12 @@ pub fn sandbox(organization: OrganizationId, name: &str) -> Sandbox {
         target: "local".to_owned(),
         network: NetworkPolicy::default(),
         resources: Resources::DEFAULT,
+        volumes: Vec::from([Mount {
+            volume: VolumeId::from_uuid(Uuid::from_u128(5)),
+            path: "/data".to_owned(),
+            subpath: Some("a/ü".to_owned()),
+            read_only: true,
+        }]),
         profile: Profile::Full,
         state: State::Started,
         desired: Desired::Started,

@@ -10,11 +10,12 @@ use async_trait::async_trait;
 use mayfly_core::access::{ApiKey, Organization, SshAccess};
 use mayfly_core::audit::{Entry, Look, Page};
 use mayfly_core::event::Event;
-use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
+use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId, VolumeId};
 use mayfly_core::ports::store::{Change, SandboxPage, SandboxQuery, Store, Swap};
 use mayfly_core::sandbox::{Sandbox, State};
 use mayfly_core::snapshot::Snapshot;
 use mayfly_core::time::{Moment, Timestamp};
+use mayfly_core::volume::{Volume, VolumeState};
 use mayfly_core::{Error, Kind, Result};
 
 use crate::fuse::Fuse;
@@ -30,6 +31,7 @@ pub(crate) struct Tables {
 struct Rows {
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     snapshots: BTreeMap<SnapshotId, Snapshot>,
+    volumes: BTreeMap<VolumeId, Volume>,
     keys: BTreeMap<(OrganizationId, String), ApiKey>,
     settings: BTreeMap<String, String>,
     ssh: BTreeMap<[u8; 32], SshAccess>,
@@ -128,13 +130,31 @@ impl Rows {
     fn delete_organization(&mut self, id: OrganizationId) -> Result<bool> {
         let lives = |row: &Sandbox| row.organization == id && row.state != State::Destroyed;
         if self.sandboxes.values().any(lives)
+            || self.volumes.values().any(|row| row.organization == id && lasts(row))
             || self.snapshots.values().any(|row| row.organization == Some(id))
         {
-            return Err(Error::conflict("the organization still has sandboxes or snapshots"));
+            return Err(Error::conflict(
+                "the organization still has sandboxes, volumes or snapshots",
+            ));
         }
         self.keys.retain(|(owner, _), _| *owner != id);
+        self.volumes.retain(|_, row| row.organization != id);
         self.audit.retain(|entry| entry.organization != id);
         Ok(self.organizations.remove(&id).is_some())
+    }
+
+    fn put_volume(&mut self, volume: &Volume) -> Result<()> {
+        let taken = |other: &Volume| {
+            other.id != volume.id
+                && other.organization == volume.organization
+                && other.name == volume.name
+                && lasts(other)
+        };
+        if lasts(volume) && self.volumes.values().any(taken) {
+            return Err(Error::conflict(format!("a volume named {} already exists", volume.name)));
+        }
+        self.volumes.insert(volume.id, volume.clone());
+        Ok(())
     }
 
     fn add_audit(&mut self, entry: Entry, keep: u32) {
@@ -158,6 +178,11 @@ impl Rows {
         let items = behind.skip(skip).take(look.limit as usize).cloned().collect();
         Page { items, total }
     }
+}
+
+/// Whether a volume is not deleted.
+fn lasts(volume: &Volume) -> bool {
+    volume.state != VolumeState::Deleted
 }
 
 #[async_trait]
@@ -259,6 +284,23 @@ impl Store for FakeStore {
         })
         .await;
         Ok(())
+    }
+
+    async fn put_volume(&self, volume: &Volume) -> Result<()> {
+        self.with(|rows| rows.put_volume(volume)).await
+    }
+
+    async fn volumes(&self) -> Result<Vec<Volume>> {
+        Ok(self.with(|rows| rows.volumes.values().cloned().collect()).await)
+    }
+
+    async fn forget_deleted_volumes(&self, before: Timestamp) -> Result<u64> {
+        let removed = |rows: &mut Rows| {
+            let had = rows.volumes.len();
+            rows.volumes.retain(|_, row| lasts(row) || row.updated_at >= before);
+            had - rows.volumes.len()
+        };
+        Ok(self.with(removed).await as u64)
     }
 
     async fn add_key(&self, key: &ApiKey) -> Result<()> {

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests {
+    use mayfly_testkit::contract::volumes::volumes_contract;
     use mayfly_testkit::{FakeRuntime, FakeStore, runtime_contract, store_contract};
 
     #[tokio::test]
@@ -12,5 +13,10 @@ mod tests {
     #[tokio::test]
     async fn the_runtime_in_memory_keeps_the_contract() {
         runtime_contract(&FakeRuntime::default()).await;
+    }
+
+    #[tokio::test]
+    async fn the_volumes_in_memory_keep_the_contract() {
+        volumes_contract(&FakeRuntime::default()).await;
     }
 }

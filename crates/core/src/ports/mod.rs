@@ -7,3 +7,4 @@ pub mod files;
 pub mod processes;
 pub mod runtime;
 pub mod store;
+pub mod volumes;

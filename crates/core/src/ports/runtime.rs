@@ -13,8 +13,10 @@ use crate::network::{AuditPage, NetworkPolicy};
 use crate::ports::captures::Captures;
 use crate::ports::files::Files;
 use crate::ports::processes::Processes;
+use crate::ports::volumes::Volumes;
 use crate::process::{ExecOutcome, ExecRequest, ProcessLog};
 use crate::snapshot::Source;
+use crate::volume::Mount;
 use crate::{Error, Result};
 
 /// How much of the isolation this host gives; stored with each sandbox.
@@ -45,6 +47,8 @@ pub struct SandboxSpec {
     pub env: BTreeMap<String, String>,
     /// What it may reach.
     pub network: NetworkPolicy,
+    /// Volumes mounted in it, each time that it starts. One that is not there is a refusal.
+    pub volumes: Vec<Mount>,
 }
 
 /// What a runtime knows of a sandbox, read from the world and not from memory.
@@ -218,6 +222,13 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Ends it and deletes everything of it; also when it is half there or gone.
     async fn destroy(&self, id: SandboxId) -> Result<()>;
 
+    /// Lets the files of a stopped sandbox take less room, in bounded time; starting it gives them back as they were.
+    /// Where nothing can be saved, nothing happens. Cut off midway, every file is whole.
+    async fn archive(&self, id: SandboxId) -> Result<()> {
+        let _ = id;
+        Ok(())
+    }
+
     /// Stops the clock of all its processes.
     async fn freeze(&self, id: SandboxId) -> Result<()>;
 
@@ -303,6 +314,11 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Copies of sandboxes' files; [`crate::Kind::Unsupported`] where none can be taken.
     fn captures(&self) -> Result<&dyn Captures> {
         Err(Error::unsupported("copying files of sandboxes"))
+    }
+
+    /// Volumes; [`crate::Kind::Unsupported`], with the reason, where there are none.
+    fn volumes(&self) -> Result<&dyn Volumes> {
+        Err(Error::unsupported("volumes"))
     }
 
     /// Connects to a TCP port inside, from within its own network, and gives the non-blocking socket.

@@ -11,6 +11,7 @@ use crate::measure::Reading;
 use crate::sandbox::{Sandbox, State};
 use crate::snapshot::Snapshot;
 use crate::time::{Moment, Timestamp};
+use crate::volume::Volume;
 
 /// One change of a sandbox: the new record, the version it was decided on, and what happened.
 #[derive(Clone, Debug)]
@@ -198,6 +199,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Moves only `last_used_at` forward; unknown ids are passed over.
     async fn use_snapshot(&self, id: SnapshotId, at: Timestamp) -> Result<()>;
 
+    /// Adds or replaces a volume; [`crate::Kind::Conflict`] when another one of the organization that is not
+    /// deleted has the name.
+    async fn put_volume(&self, volume: &Volume) -> Result<()>;
+
+    /// All volumes of all organizations, deleted ones that are not forgotten included, by id.
+    async fn volumes(&self) -> Result<Vec<Volume>>;
+
+    /// Removes records of volumes deleted before this time.
+    async fn forget_deleted_volumes(&self, before: Timestamp) -> Result<u64>;
+
     /// Adds a key; [`crate::Kind::Conflict`] when the name is taken.
     async fn add_key(&self, key: &ApiKey) -> Result<()>;
 
@@ -220,7 +231,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn organizations(&self) -> Result<Vec<Organization>>;
 
     /// Deletes an organization with its keys and its audit log; `false` when there was none.
-    /// [`crate::Kind::Conflict`] while it has sandboxes that are not destroyed, or snapshots.
+    /// [`crate::Kind::Conflict`] while it has sandboxes that are not destroyed, volumes that are not deleted, or
+    /// snapshots.
     async fn delete_organization(&self, id: OrganizationId) -> Result<bool>;
 
     /// Writes lines of the audit log; of each organization about the newest `keep` are kept.

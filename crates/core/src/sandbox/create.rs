@@ -7,6 +7,7 @@ use crate::limits::Resources;
 use crate::network::NetworkChange;
 use crate::sandbox::input;
 use crate::sandbox::record::Timers;
+use crate::volume::{self, WantedMount};
 
 /// A wish for a new sandbox; `None` and empty mean the default (Daytona contract, section 2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct CreateSandbox {
     pub disk_gib: Option<u32>,
     /// What it may reach. Default: as the operator says.
     pub network: NetworkChange,
+    /// Volumes mounted in it.
+    pub volumes: Vec<WantedMount>,
     /// Its timers.
     pub timers: Timers,
     /// The same key again gives the sandbox that the first call made.
@@ -57,6 +60,7 @@ impl CreateSandbox {
         input::env(&self.env)?;
         input::labels(&self.labels)?;
         input::timers(&self.timers)?;
+        volume::check_mounts(&self.volumes)?;
         self.size().check()
     }
 

@@ -18,7 +18,7 @@ const MAX_LABELS: usize = 64 << 10;
 const RESERVED_LABELS: &str = "mayfly.";
 
 /// A short text without control characters.
-pub(super) fn name(field: &str, text: &str) -> Result<()> {
+pub(crate) fn name(field: &str, text: &str) -> Result<()> {
     if text.is_empty() || text.len() > MAX_NAME {
         return Err(Error::invalid(format!("{field} must have 1 to {MAX_NAME} bytes")));
     }

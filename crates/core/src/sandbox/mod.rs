@@ -20,7 +20,7 @@ mod command;
 mod create;
 mod due;
 mod fact;
-mod input;
+pub(crate) mod input;
 mod record;
 mod timers;
 mod transitions;

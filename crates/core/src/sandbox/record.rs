@@ -8,6 +8,7 @@ use crate::limits::Resources;
 use crate::network::NetworkPolicy;
 use crate::ports::runtime::Profile;
 use crate::time::{Moment, Timestamp};
+use crate::volume::Mount;
 
 /// Where a sandbox is in its life; the contract's words (Daytona contract, section 2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -199,6 +200,8 @@ pub struct Sandbox {
     pub resources: Resources,
     /// What it may reach.
     pub network: NetworkPolicy,
+    /// Volumes mounted in it, as long as it is.
+    pub volumes: Vec<Mount>,
     /// Isolation it got.
     pub profile: Profile,
     /// Where it is.

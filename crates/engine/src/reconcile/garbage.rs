@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mayfly_core::time::Timestamp;
 
 use crate::house::House;
-use crate::reconcile::{refusals, world};
+use crate::reconcile::{refusals, volumes, world};
 use crate::{audit, commit};
 
 /// One round.
@@ -20,4 +20,5 @@ pub(crate) async fn pass(house: Arc<House>) {
     if let Err(error) = commit::forget(&house, before).await {
         tracing::warn!(%error, "destroyed sandboxes were not forgotten");
     }
+    volumes::pass(&house, before).await;
 }

@@ -8,6 +8,7 @@ pub(crate) mod notices;
 pub(crate) mod refusals;
 pub(crate) mod space;
 pub(crate) mod timers;
+pub(crate) mod volumes;
 pub(crate) mod world;
 
 use std::future::Future;

@@ -166,6 +166,7 @@ fn what_no_record_knows_is_reaped_and_what_is_lost_says_so() {
             user: String::new(),
             workdir: None,
             env: std::collections::BTreeMap::new(),
+            volumes: Vec::new(),
             network: mayfly_core::network::NetworkPolicy::default(),
         });
         let again = Site::on(world.clone(), &Fuse::never(), Settings::default()).await.unwrap();

@@ -23,4 +23,6 @@ mod timers;
 #[cfg(test)]
 mod verbs;
 #[cfg(test)]
+mod volumes;
+#[cfg(test)]
 mod warm;

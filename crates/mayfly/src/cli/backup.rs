@@ -76,10 +76,11 @@ impl Restore {
         let restored = wiring::restore(&config, &self.file).await?;
         drop(waiting);
         let data = config.storage.data_dir.display().to_string();
-        let value = json!({ "dataDir": data, "sandboxes": restored.sandboxes });
-        session
-            .output
-            .show(&value, || format!("{data} restored; sandboxes: {}\n", restored.sandboxes))?;
+        let value = json!({ "dataDir": data, "sandboxes": restored.sandboxes, "volumes": restored.volumes });
+        session.output.show(&value, || {
+            let (sandboxes, volumes) = (restored.sandboxes, restored.volumes);
+            format!("{data} restored; sandboxes: {sandboxes}, volumes: {volumes}\n")
+        })?;
         Ok(exit_code::SUCCESS)
     }
 }

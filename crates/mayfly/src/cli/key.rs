@@ -30,7 +30,8 @@ pub(super) struct Create {
     #[arg(
         long = "permission",
         short = 'p',
-        default_values = ["write:sandboxes", "delete:sandboxes", "write:snapshots", "delete:snapshots"]
+        default_values = ["write:sandboxes", "delete:sandboxes", "write:snapshots", "delete:snapshots", "write:volumes",
+            "delete:volumes"]
     )]
     permissions: Vec<String>,
     /// Days until it is refused; default: never

@@ -22,6 +22,7 @@ mod shell;
 mod ssh;
 mod terminal;
 mod uninstall;
+mod volume;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,6 +75,9 @@ enum Command {
     /// Make and use sandboxes
     #[command(subcommand)]
     Sandbox(sandbox::Sandbox),
+    /// Make and delete volumes: files that sandboxes share and that outlive them
+    #[command(subcommand)]
+    Volume(volume::Volume),
     /// Make and delete API keys
     #[command(subcommand)]
     Key(key::Key),
@@ -122,6 +126,7 @@ fn dispatch(cli: Cli, output: &Output) -> Ended {
         Command::Serve(serve) => serve.run(&session),
         Command::Run(run) => block_on(run.run(&session)),
         Command::Sandbox(sandbox) => block_on(sandbox.run(&session)),
+        Command::Volume(volume) => block_on(volume.run(&session)),
         Command::Key(key) => block_on(key.run(&session)),
         Command::Org(org) => block_on(org.run(&session)),
         Command::Audit(audit) => block_on(audit.run(&session)),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::exec::{Exec, pair, sandbox_path};
 use super::output::{cell, table};
-use super::{Ended, Session, copy, logs, network, port, shell, ssh};
+use super::{Ended, Session, copy, logs, network, port, shell, ssh, volume};
 use crate::client::{Client, encode};
 use crate::exit_code;
 
@@ -118,6 +118,9 @@ pub(super) struct Wish {
     /// Disk in GiB
     #[arg(long, value_name = "GIB")]
     disk: Option<u32>,
+    /// Mount a volume: `NAME:PATH`, `NAME/FOLDER:PATH`, with `:ro` for reading only; may be repeated
+    #[arg(long = "volume", short = 'v', value_name = "NAME:PATH", value_parser = volume::mount)]
+    volumes: Vec<Value>,
 }
 
 /// List sandboxes, newest first
@@ -162,6 +165,7 @@ impl Wish {
             "cpu": self.cpu,
             "memory": self.memory,
             "disk": self.disk,
+            "volumes": self.volumes,
         })
     }
 }

@@ -130,7 +130,7 @@ mod tests {
                 Some("x"),
             ),
             ("/toolbox/{sandbox}/files", "/toolbox/x/files", Some("x")),
-            ("/api/volumes/{*rest}", "/api/volumes/x", None),
+            ("/api/secret/{*rest}", "/api/secret/x", None),
             ("an unknown path", "/x/y", None),
         ] {
             assert_eq!(object(route, path).as_deref(), named, "{path}");

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! mayfly-backup   version of the form, and of the program       sandboxes/<id>/…   files of each sandbox
-//! state.db        all records                                   complete           last: what was left out
-//! master.key      what tokens and sealed values derive from
+//! state.db        all records                                   volumes/<id>/…     files of each volume
+//! master.key      what tokens and sealed values derive from     complete           last: what was left out
 //! ```
 
 use std::io::{self, Write};
@@ -25,11 +25,12 @@ use super::app::{App, Who};
 use super::fault::Answer;
 
 /// First member of a backup, and the version of its form.
-pub(crate) const FIRST: (&str, u32) = ("mayfly-backup", 1);
-/// Records, master key, files of sandboxes, and the last member.
+pub(crate) const FIRST: (&str, u32) = ("mayfly-backup", 2);
+/// Records, master key, files of sandboxes and of volumes, and the last member.
 pub(crate) const RECORDS: &str = "state.db";
 pub(crate) const MASTER: &str = "master.key";
 pub(crate) const SANDBOXES: &str = "sandboxes";
+pub(crate) const VOLUMES: &str = "volumes";
 pub(crate) const LAST: &str = "complete";
 
 /// Bytes that travel at once, and pieces that may wait for a slow client; the writer waits then.
@@ -97,13 +98,16 @@ async fn write(
     })
     .await?;
     let mut total = Exported::default();
-    for (id, capture) in &frame.sandboxes {
+    let sandboxes = frame.sandboxes.iter().map(|(id, files)| (format!("{SANDBOXES}/{id}"), *files));
+    let volumes = frame.volumes.iter().map(|(id, files)| (format!("{VOLUMES}/{id}"), *files));
+    let all: Vec<_> = sandboxes.chain(volumes).collect();
+    let count = all.len();
+    for (prefix, capture) in all {
         let exported;
-        (out, exported) = engine.export(*capture, &format!("{SANDBOXES}/{id}"), out).await?;
+        (out, exported) = engine.export(capture, &prefix, out).await?;
         total.members += exported.members;
         total.skipped += exported.skipped;
     }
-    let count = frame.sandboxes.len();
     blocking(move || {
         let text = format!("{count}\n{}\n{}\n", total.members, total.skipped);
         member(&mut out, LAST, text.len() as u64, text.as_bytes())?;

@@ -81,7 +81,7 @@ fn refused(fault: &Fault, fields: &[&str], whole: bool) {
 }
 
 fn create_sandbox(bytes: &[u8]) {
-    const FIELDS: [&str; 32] = [
+    const FIELDS: [&str; 35] = [
         "name",
         "snapshot",
         "user",
@@ -107,6 +107,9 @@ fn create_sandbox(bytes: &[u8]) {
         "ttlMinutes",
         "queueTimeout",
         "volumes",
+        "volumeId",
+        "mountPath",
+        "subpath",
         "secrets",
         "linkedSandbox",
         "otelEndpointOverride",

@@ -10,6 +10,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use mayfly_core::Kind;
 use mayfly_core::access::Caller;
 use mayfly_engine::{Access, Refusal};
 
@@ -193,7 +194,14 @@ async fn admit(app: &App, request: &mut Request, from: &str) -> Answer<Option<Wh
                 app.strangers.check(from, now).map_err(stranger)?;
             }
             let key = key.to_owned();
-            let caller = access.authenticate(&key).await?;
+            let caller = match access.authenticate(&key).await {
+                // What needs no key does not judge one either.
+                Err(error) if is_open(path) && error.kind() == Kind::Unauthenticated => {
+                    app.rate.take(from, now).map_err(too_many(busy))?;
+                    return Ok(None);
+                }
+                caller => caller?,
+            };
             app.rate.take(&key, now).map_err(too_many(busy))?;
             (caller, Pass::Key(key.into()))
         }
@@ -201,7 +209,7 @@ async fn admit(app: &App, request: &mut Request, from: &str) -> Answer<Option<Wh
             app.rate.take(from, now).map_err(too_many(busy))?;
             (operator(access, headers)?, Pass::Way)
         }
-        Ok(None) if is_open(path) => {
+        Ok(None) | Err(_) if is_open(path) => {
             app.rate.take(from, now).map_err(too_many(busy))?;
             return Ok(None);
         }

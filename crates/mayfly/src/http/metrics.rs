@@ -20,7 +20,7 @@ use super::fault::{Answer, Fault};
 use super::gate::Peer;
 
 /// Prometheus text. Open to loopback callers when no public URL is set, else it needs `read:metrics`.
-#[utoipa::path(get, path = "/metrics", tag = "metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", tag = "metrics", security((), ("key" = [])), responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(
     State(app): State<App>,
     peer: Option<Extension<Peer>>,

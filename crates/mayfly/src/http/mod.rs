@@ -31,6 +31,7 @@ mod multipart;
 mod network;
 mod older;
 mod openapi;
+mod openapi_refusals;
 mod organizations;
 mod pass;
 mod preview;
@@ -65,6 +66,7 @@ mod toolbox_pty;
 mod toolbox_sessions;
 mod toolbox_upload;
 mod unsupported;
+mod volumes;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -86,6 +88,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(sandbox_list::router())
         .merge(network::router())
         .merge(snapshots::router())
+        .merge(volumes::router())
         .merge(sandbox_telemetry::router())
         .merge(keys::router())
         .merge(organizations::router())

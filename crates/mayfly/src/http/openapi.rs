@@ -40,7 +40,8 @@ pub(super) fn base() -> OpenApiRouter<App> {
 
 /// The document as committed in `openapi/mayfly.json`.
 pub(crate) fn document() -> String {
-    let (_, document) = super::routes().split_for_parts();
+    let (_, mut document) = super::routes().split_for_parts();
+    super::openapi_refusals::add(&mut document);
     let mut text =
         document.to_pretty_json().expect("the document is made of types that JSON can hold");
     text.push('\n');

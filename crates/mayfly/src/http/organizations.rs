@@ -52,6 +52,7 @@ pub(crate) struct UsageBody {
     cpu: u64,
     memory: u64,
     disk: u64,
+    volumes: u64,
 }
 
 /// An owner of keys and sandboxes.
@@ -83,6 +84,7 @@ impl OrganizationBody {
                 cpu: used.cpu,
                 memory: used.memory_gib,
                 disk: used.disk_gib,
+                volumes: used.volumes,
             },
         }
     }

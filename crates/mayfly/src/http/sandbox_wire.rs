@@ -14,6 +14,7 @@ use super::fault::{Answer, Fault};
 use super::input::environment;
 use super::network;
 use super::time::rfc3339;
+use super::volumes::MountBody;
 
 /// A sandbox. Sizes are whole numbers; `cpu` in cores, `memory` and `disk` in GiB; 0 = not limited, as in the
 /// isolation profile of ordinary users. (The clients take no `null` there.)
@@ -55,8 +56,7 @@ pub(crate) struct SandboxBody {
     auto_delete_interval: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     auto_destroy_at: Option<String>,
-    #[schema(value_type = Vec<Object>)]
-    volumes: Vec<Value>,
+    volumes: Vec<MountBody>,
     created_at: String,
     updated_at: String,
     last_activity_at: String,
@@ -104,7 +104,7 @@ impl SandboxBody {
             auto_destroy_at: (ttl > 0).then(|| {
                 rfc3339(Timestamp(sandbox.ttl_from.wall.0.saturating_add(i64::from(ttl) * 60_000)))
             }),
-            volumes: Vec::new(),
+            volumes: sandbox.volumes.into_iter().map(MountBody::new).collect(),
             created_at: rfc3339(sandbox.created.wall),
             updated_at: rfc3339(sandbox.updated_at),
             last_activity_at: rfc3339(sandbox.last_activity.wall),
@@ -160,8 +160,7 @@ pub(crate) struct CreateBody {
     /// Minutes until it is deleted in any state; 0 = never. Default 0.
     ttl_minutes: Option<u32>,
     queue_timeout: Option<u32>,
-    #[schema(value_type = Option<Vec<Object>>)]
-    volumes: Option<Vec<Value>>,
+    volumes: Option<Vec<MountBody>>,
     #[schema(value_type = Option<Vec<Object>>)]
     secrets: Option<Vec<Value>>,
     linked_sandbox: Option<String>,
@@ -203,6 +202,12 @@ impl CreateBody {
             memory_gib: self.memory,
             disk_gib: self.disk,
             network,
+            volumes: self
+                .volumes
+                .unwrap_or_default()
+                .into_iter()
+                .map(MountBody::into_wish)
+                .collect(),
             timers: Timers {
                 auto_stop: self.auto_stop_interval.unwrap_or(auto_stop_default),
                 auto_pause,
@@ -224,7 +229,6 @@ impl CreateBody {
             ("kvm", self.kvm.unwrap_or_default()),
             ("linkedSandbox", text(&self.linked_sandbox)),
             ("otelEndpointOverride", text(&self.otel_endpoint_override)),
-            ("volumes", list(&self.volumes)),
             ("secrets", list(&self.secrets)),
             ("buildInfo", self.build_info.is_some()),
             (
@@ -274,7 +278,6 @@ mod tests {
             (r#"{"kvm":true}"#, "kvm"),
             (r#"{"linkedSandbox":"x"}"#, "linkedSandbox"),
             (r#"{"otelEndpointOverride":"http://x"}"#, "otelEndpointOverride"),
-            (r#"{"volumes":[{"volumeId":"v","mountPath":"/x"}]}"#, "volumes"),
             (r#"{"secrets":[{"A":"b"}]}"#, "secrets"),
             (r#"{"buildInfo":{"dockerfileContent":"FROM x"}}"#, "buildInfo"),
             (r#"{"sandboxClass":"linux-vm"}"#, "sandboxClass"),

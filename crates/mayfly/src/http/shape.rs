@@ -5,7 +5,9 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use mayfly_core::time::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::fault::{Fault, Origin};
 use super::time::rfc3339;
@@ -48,7 +50,7 @@ impl Shape {
 pub(crate) fn answer(fault: &Fault, method: &Method, path: &str, at: Timestamp) -> Response {
     let shape = Shape::of(path);
     let (kind, body) = match shape {
-        Shape::Daytona => ("application/json", daytona(fault, method, path, at).to_string()),
+        Shape::Daytona => ("application/json", daytona(fault, method, path, at)),
         Shape::Session => ("application/json", session(fault).to_string()),
         Shape::Dream => ("application/json", dream(fault).to_string()),
         Shape::Anthropic => ("application/json", anthropic(fault).to_string()),
@@ -64,21 +66,40 @@ pub(crate) fn answer(fault: &Fault, method: &Method, path: &str, at: Timestamp) 
     response
 }
 
-/// The Daytona error object; also the body of a failed part of a bulk download.
-fn daytona(fault: &Fault, method: &Method, path: &str, at: Timestamp) -> Value {
-    let mut body = json!({
-        "statusCode": fault.status.as_u16(),
-        "message": fault.message,
-        "code": fault.code,
-        "source": source(fault, path),
-        "path": path,
-        "method": method.as_str(),
-        "timestamp": rfc3339(at),
-    });
-    if !fault.errors.is_empty() {
-        body["errors"] = json!(fault.errors);
-    }
-    body
+/// The error object of the sandbox API.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Refusal<'a> {
+    /// The status of the answer.
+    status_code: u16,
+    /// What is wrong, what was expected and what to do.
+    message: &'a str,
+    /// A word for programs, such as `NOT_FOUND`.
+    code: &'a str,
+    /// Who refused: `DAYTONA_API`, `DAYTONA_DAEMON` (the toolbox) or `DAYTONA_PROXY` (the sandbox is not reachable).
+    source: &'a str,
+    path: &'a str,
+    method: &'a str,
+    timestamp: String,
+    /// Where several things failed: each of them.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    #[schema(required = false)]
+    errors: &'a [String],
+}
+
+/// The Daytona error object as text.
+fn daytona(fault: &Fault, method: &Method, path: &str, at: Timestamp) -> String {
+    let refusal = Refusal {
+        status_code: fault.status.as_u16(),
+        message: &fault.message,
+        code: fault.code,
+        source: source(fault, path),
+        path,
+        method: method.as_str(),
+        timestamp: rfc3339(at),
+        errors: &fault.errors,
+    };
+    serde_json::to_string(&refusal).expect("texts and a number are JSON")
 }
 
 /// Body of an `error` part in a bulk download.

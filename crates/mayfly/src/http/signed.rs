@@ -91,7 +91,7 @@ pub(crate) async fn caller(
 
 /// The key that signs file URLs of this sandbox.
 #[utoipa::path(get, path = "/api/sandbox/{sandbox}/signing-key", tag = "sandbox",
-    params(("sandbox" = String, Path)), responses((status = 200, body = String)))]
+    params(("sandbox" = String, Path)), responses((status = 200, content_type = "application/json", body = String)))]
 async fn show(
     State(app): State<App>,
     Who(caller): Who,
@@ -104,7 +104,7 @@ async fn show(
 
 /// A new key; URLs signed with the old one die at once.
 #[utoipa::path(post, path = "/api/sandbox/{sandbox}/signing-key/rotate", tag = "sandbox",
-    params(("sandbox" = String, Path)), responses((status = 200, body = String)))]
+    params(("sandbox" = String, Path)), responses((status = 200, content_type = "application/json", body = String)))]
 async fn rotate(
     State(app): State<App>,
     Who(caller): Who,

@@ -28,8 +28,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("/api/snapshots/{s}/build-logs", "builds"),
     ("/api/snapshots/{s}/build-logs-url", "builds"),
     ("/api/object-storage/{*rest}", "object storage"),
-    ("/api/volumes", "volumes"),
-    ("/api/volumes/{*rest}", "volumes"),
     ("/api/secret", "secrets"),
     ("/api/secret/{*rest}", "secrets"),
     ("/api/warm-pools", "warm-pools"),

@@ -6,15 +6,16 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use mayfly_core::id::SandboxId;
+use mayfly_core::id::{SandboxId, VolumeId};
 use mayfly_core::ports::store::Store as _;
+use mayfly_core::volume::VolumeState;
 use mayfly_core::{Error, Kind, Result};
 use mayfly_runtime::local::captures::{Unpacker, below};
 
 use super::clock::HostClock;
 use super::{LocalRuntime, SqliteStore, runtime_options, secrets};
 use crate::config::Config;
-use crate::http::backup::{FIRST, LAST, MASTER, RECORDS, SANDBOXES};
+use crate::http::backup::{FIRST, LAST, MASTER, RECORDS, SANDBOXES, VOLUMES};
 use crate::lock::DataLock;
 
 /// There while a restore is under way; a server refuses to start beside it.
@@ -31,6 +32,8 @@ const SLACK: u64 = 256 << 20;
 pub(crate) struct Restored {
     /// Sandboxes whose files were in the backup.
     pub(crate) sandboxes: usize,
+    /// Volumes, likewise.
+    pub(crate) volumes: usize,
 }
 
 /// Makes the data directory from a backup; it must be empty or not there. One that broke off is begun anew by
@@ -98,11 +101,33 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// A sandbox whose files are being put back.
+/// Whose files are being put back.
+#[derive(Clone, Copy)]
+enum Owner {
+    Sandbox(SandboxId),
+    Volume(VolumeId),
+}
+
 struct Filling {
-    id: SandboxId,
+    owner: Owner,
     prefix: String,
     unpacker: Unpacker,
+}
+
+/// Limits of all sandboxes and volumes in the records, bytes.
+#[derive(Default)]
+struct Sizes {
+    sandboxes: HashMap<SandboxId, u64>,
+    volumes: HashMap<VolumeId, u64>,
+}
+
+impl Sizes {
+    fn of(&self, owner: Owner) -> Option<u64> {
+        match owner {
+            Owner::Sandbox(id) => self.sandboxes.get(&id).copied(),
+            Owner::Volume(id) => self.volumes.get(&id).copied(),
+        }
+    }
 }
 
 fn unpack(
@@ -117,12 +142,15 @@ fn unpack(
         return Err(broken("something else than a backup of mayfly").into());
     }
     let head = text(&mut first)?;
-    if head.lines().next().and_then(|version| version.parse().ok()) != Some(FIRST.1) {
+    // Version 1 had no volumes.
+    let version: Option<u32> = head.lines().next().and_then(|version| version.parse().ok());
+    if !version.is_some_and(|version| (1..=FIRST.1).contains(&version)) {
         return Err(Error::unsupported("a backup of a newer program")
             .with_hint("restore it with the version of mayfly that made it, or a newer one")
             .into());
     }
-    let (mut sizes, mut count, mut filling) = (HashMap::new(), 0, None::<Filling>);
+    let (mut sizes, mut count, mut filling) =
+        (Sizes::default(), Restored { sandboxes: 0, volumes: 0 }, None::<Filling>);
     for entry in entries {
         let mut entry = entry?;
         let path = entry.path_bytes().into_owned();
@@ -134,13 +162,12 @@ fn unpack(
             continue;
         }
         if let Some(done) = filling.take() {
-            finish(done, &sizes, runtime)?;
-            count += 1;
+            finish(done, &sizes, runtime, &mut count)?;
         }
         match path.as_slice() {
             name if name == RECORDS.as_bytes() => {
                 private(&data.join(WAITING), &mut entry)?;
-                sizes = disk_sizes(&data.join(WAITING))?;
+                sizes = limits(&data.join(WAITING))?;
             }
             name if name == MASTER.as_bytes() => {
                 let mut key = [0; 32];
@@ -161,44 +188,60 @@ fn unpack(
     Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
 }
 
-fn ended(last: &str, count: usize) -> std::result::Result<Restored, Trouble> {
-    if last.lines().next().and_then(|number| number.parse().ok()) != Some(count) {
-        return Err(broken("fewer sandboxes than it says").into());
+fn ended(last: &str, count: Restored) -> std::result::Result<Restored, Trouble> {
+    let said = last.lines().next().and_then(|number| number.parse().ok());
+    if said != Some(count.sandboxes + count.volumes) {
+        return Err(broken("fewer sandboxes and volumes than it says").into());
     }
-    Ok(Restored { sandboxes: count })
+    Ok(count)
 }
 
 fn begin(
     name: &[u8],
-    sizes: &HashMap<SandboxId, u64>,
+    sizes: &Sizes,
     runtime: &LocalRuntime,
 ) -> std::result::Result<Filling, Trouble> {
-    let id = below(name, SANDBOXES.as_bytes()).and_then(|id| std::str::from_utf8(id).ok());
-    let id: SandboxId =
-        id.and_then(|id| id.parse().ok()).ok_or_else(|| broken("a name that no backup has"))?;
-    let room = sizes.get(&id).copied().unwrap_or(0).saturating_add(SLACK);
-    let unpacker = Unpacker::new(runtime.empty_folder(id, room)?);
-    Ok(Filling { id, prefix: format!("{SANDBOXES}/{id}"), unpacker })
+    let named =
+        |folder: &str| below(name, folder.as_bytes()).and_then(|id| std::str::from_utf8(id).ok());
+    let sandbox = named(SANDBOXES).and_then(|id| id.parse().ok()).map(Owner::Sandbox);
+    let volume = || named(VOLUMES).and_then(|id| id.parse().ok()).map(Owner::Volume);
+    let owner = sandbox.or_else(volume).ok_or_else(|| broken("a name that no backup has"))?;
+    let room = sizes.of(owner).unwrap_or(0).saturating_add(SLACK);
+    let (folder, prefix) = match owner {
+        Owner::Sandbox(id) => (runtime.empty_folder(id, room)?, format!("{SANDBOXES}/{id}")),
+        Owner::Volume(id) => (runtime.empty_volume(id, room)?, format!("{VOLUMES}/{id}")),
+    };
+    Ok(Filling { owner, prefix, unpacker: Unpacker::new(folder) })
 }
 
 fn finish(
     done: Filling,
-    sizes: &HashMap<SandboxId, u64>,
+    sizes: &Sizes,
     runtime: &LocalRuntime,
+    count: &mut Restored,
 ) -> std::result::Result<(), Trouble> {
     done.unpacker.finish()?;
-    match sizes.get(&done.id) {
-        Some(size) => Ok(runtime.limit_folder(done.id, *size)?),
+    match done.owner {
+        Owner::Sandbox(_) => count.sandboxes += 1,
+        Owner::Volume(_) => count.volumes += 1,
+    }
+    match (done.owner, sizes.of(done.owner)) {
+        (Owner::Sandbox(id), Some(size)) => Ok(runtime.limit_folder(id, size)?),
+        (Owner::Volume(id), Some(size)) => Ok(runtime.limit_volume(id, size)?),
         // Deleted or made while the backup was; the records do not know it, so the first start clears it away.
-        None => Ok(()),
+        (_, None) => Ok(()),
     }
 }
 
-/// Sizes of the disks of all sandboxes in the records.
-fn disk_sizes(records: &Path) -> Result<HashMap<SandboxId, u64>> {
+fn limits(records: &Path) -> Result<Sizes> {
     let store = SqliteStore::open(records, &HostClock::new()?)?;
     let living = tokio::runtime::Handle::current().block_on(store.living())?;
-    Ok(living.iter().map(|sandbox| (sandbox.id, sandbox.resources.disk_bytes())).collect())
+    let volumes = tokio::runtime::Handle::current().block_on(store.volumes())?;
+    let volumes = volumes.iter().filter(|volume| volume.state != VolumeState::Deleted);
+    Ok(Sizes {
+        sandboxes: living.iter().map(|one| (one.id, one.resources.disk_bytes())).collect(),
+        volumes: volumes.map(|volume| (volume.id, volume.bytes())).collect(),
+    })
 }
 
 fn private(path: &Path, from: &mut impl Read) -> io::Result<()> {

@@ -342,12 +342,36 @@ fn uninstall_ends_everything_and_leaves_nothing() {
 }
 
 #[test]
+fn volumes_are_shared_by_sandboxes_and_outlive_them() {
+    let house = House::new();
+    assert_eq!(house.ok(&["volume", "create", "data", "--size", "2"]), "data\n");
+    let (code, errors) = house.fails(&["volume", "create", "data"]);
+    assert!(code == 4 && errors.contains("data"), "{code} {errors}");
+    assert_eq!(house.json(&["volume", "show", "data"])["size"], 2);
+    house.ok(&["run", "--volume", "data/part:/mnt/x", "--", "sh", "-c", "echo text > /mnt/x/file"]);
+    let read = ["--", "cat", "/data/part/file"];
+    assert_eq!(house.ok(&[&["run", "-v", "data:/data"][..], &read].concat()), "text\n");
+    let change = ["run", "-v", "data:/data:ro", "--", "sh", "-c", "echo x > /data/part/file"];
+    assert!(!house.run(&change).status.success(), "read-only");
+    house.ok(&["sandbox", "create", "--name", "box", "-v", "data:/data:ro"]);
+    let (code, errors) = house.fails(&["volume", "rm", "data"]);
+    assert!(code == 4 && errors.contains("box"), "{code} {errors}");
+    let (code, errors) = house.fails(&["run", "-v", "none:/data", "--", "true"]);
+    assert!(code == 125 && errors.contains("volume none not found"), "{code} {errors}");
+    house.ok(&["sandbox", "rm", "box"]);
+    assert!(house.ok(&["volume", "list"]).contains("ready"));
+    assert_eq!(house.json(&["volume", "rm", "data"])["deleted"][0], "data");
+    assert_eq!(house.json(&["volume", "list"]), serde_json::json!([]));
+}
+
+#[test]
 fn a_backup_of_a_busy_server_restores_what_was_acknowledged() {
     let house = House::new();
+    house.ok(&["volume", "create", "data", "--size", "1"]);
     for name in ["runs", "stopped"] {
-        house.ok(&["sandbox", "create", "--name", name]);
+        house.ok(&["sandbox", "create", "--name", name, "--volume", "data:/data"]);
         let write = format!(
-            "echo of {name} > /root/note; ln -s note /root/link; rm -r /usr/share/doc; sync"
+            "echo of {name} > /root/note; ln -s note /root/link; rm -r /usr/share/doc; echo {name} > /data/{name}; sync"
         );
         house.ok(&["sandbox", "exec", name, "--", "sh", "-c", &write]);
     }
@@ -377,14 +401,14 @@ fn a_backup_of_a_busy_server_restores_what_was_acknowledged() {
     assert!(errors.contains("restore"), "a server does not start in between: {errors}");
 
     let restored = other.json(&["restore", path]);
-    assert_eq!(restored["sandboxes"], 2);
+    assert_eq!((&restored["sandboxes"], &restored["volumes"]), (&2.into(), &1.into()));
     assert_eq!(other.fails(&["restore", path]).0, 4, "what is there is not overwritten");
     assert_eq!(other.names(), ["runs", "stopped"]);
     for name in ["runs", "stopped"] {
         other.ok(&["sandbox", "start", name]);
-        let read = "cat /root/link; test -e /usr/share/doc || echo gone";
+        let read = "cat /root/link; test -e /usr/share/doc || echo gone; cat /data/*";
         let out = other.ok(&["sandbox", "exec", name, "--", "sh", "-c", read]);
-        assert_eq!(out, format!("of {name}\ngone\n"));
+        assert_eq!(out, format!("of {name}\ngone\nruns\nstopped\n"));
     }
     let server = Foreground::start(&other, &[]);
     assert!(other.ok(&["key", "list"]).contains("write:sandboxes"));

@@ -7,6 +7,8 @@ mod gc;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod newcomer;
 #[cfg(test)]
 mod ordinary_user;

@@ -217,6 +217,13 @@ fn c06_what_cannot_be_limited_is_refused_and_shown_as_null() {
     let (status, answer) = server.ask("POST", "/api/sandbox/box/pause", &Value::Null);
     assert_eq!(status, 501, "{answer}");
     server.reaches("box", "started");
+    let mount = json!({ "volumes": [{ "volumeId": "data", "mountPath": "/data" }] });
+    for (path, body) in [("/api/volumes", json!({ "name": "data" })), ("/api/sandbox", mount)] {
+        let (status, answer) = server.ask("POST", path, &body);
+        assert_eq!(status, 501, "{answer}");
+        let message = answer["message"].as_str().unwrap();
+        assert!(message.contains("`unprivileged`") && message.contains("as root"), "{message}");
+    }
     let metrics = server.ok("GET", "/toolbox/box/system/metrics", &Value::Null);
     for field in ["cpuCount", "cpuUsedPct", "memTotal", "diskTotal", "diskUsed"] {
         assert!(metrics[field].is_null(), "{field} in {metrics}");

@@ -17,15 +17,19 @@ fn python(client: &str, form: &str, group: &str) {
     pass(&mut command);
 }
 
-/// Runs a group through the TypeScript client; `module` is the form of its package, `esm` or `cjs`.
-fn typescript(module: &str, group: &str) {
-    let sdk = "node/node_modules/@daytonaio/sdk/package.json";
-    if installed("node", sdk).is_none() {
+/// Runs a group through a TypeScript client; `module` is the form of its package, `esm` or `cjs`.
+fn typescript(client: &str, module: &str, group: &str) {
+    let package = match client {
+        "node" => "@daytonaio/sdk",
+        _ => "@daytona/sdk",
+    };
+    if installed(client, &format!("{client}/node_modules/{package}/package.json")).is_none() {
         return;
     }
     let mut command = Command::new("node");
     command.arg(scenarios(&format!("typescript/{group}.mjs")));
-    command.env("SDK_FOLDER", sdks().join("node")).env("SDK_MODULE", module);
+    command.env("SDK_FOLDER", sdks().join(client)).env("SDK_PACKAGE", package);
+    command.env("SDK_MODULE", module);
     pass(&mut command);
 }
 
@@ -47,7 +51,7 @@ fn pass(command: &mut Command) {
 }
 
 /// The file below the clients' folder, or nothing after saying what is missing.
-fn installed(client: &str, file: &str) -> Option<PathBuf> {
+pub(super) fn installed(client: &str, file: &str) -> Option<PathBuf> {
     let path = sdks().join(file);
     if path.exists() {
         return Some(path);
@@ -57,7 +61,7 @@ fn installed(client: &str, file: &str) -> Option<PathBuf> {
 }
 
 /// Where `cargo xtask setup` puts the clients: beside the profile's folder that holds the program.
-fn sdks() -> PathBuf {
+pub(super) fn sdks() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_mayfly"));
     let target = program.ancestors().nth(2).expect("the program lies in target/<profile>");
     target.join("sdk")
@@ -69,18 +73,26 @@ fn scenarios(file: &str) -> PathBuf {
 
 /// Names a test `<client>_<form>_<group>` for every group.
 macro_rules! tests {
-    ($($name:ident: $run:ident($($argument:literal),+);)+) => {
+    ($($(#[$mark:meta])* $name:ident: $run:ident($($argument:literal),+);)+) => {
         $(#[test]
+        $(#[$mark])*
         fn $name() {
             $run($($argument),+);
         })+
     };
 }
 
+/// Tests of further versions, which `cargo xtask soak` runs.
+macro_rules! further {
+    ($($name:ident: $run:ident($($argument:literal),+);)+) => {
+        tests! { $(#[ignore = "a further version; cargo xtask soak runs it"] $name: $run($($argument),+);)+ }
+    };
+}
+
 tests! {
     python_new_sync_events: python("python-new", "sync", "events");
     python_new_async_events: python("python-new", "async", "events");
-    typescript_events: typescript("esm", "events");
+    typescript_events: typescript("node", "esm", "events");
     python_new_sync_life: python("python-new", "sync", "life");
     python_new_sync_run: python("python-new", "sync", "run");
     python_new_sync_processes: python("python-new", "sync", "processes");
@@ -96,7 +108,11 @@ tests! {
     python_oldest_sync_reach: python("python-oldest", "sync", "reach");
     python_oldest_sync_processes: python("python-oldest", "sync", "processes");
     python_oldest_async_processes: python("python-oldest", "async", "processes");
-    typescript_reach: typescript("esm", "reach");
+typescript_reach: typescript("node", "esm", "reach");
+    python_new_sync_volumes: python("python-new", "sync", "volumes");
+    python_new_async_volumes: python("python-new", "async", "volumes");
+    python_old_sync_volumes: python("python-old", "sync", "volumes");
+    typescript_volumes: typescript("node", "esm", "volumes");
     python_new_sync_errors: python("python-new", "sync", "errors");
     python_new_async_life: python("python-new", "async", "life");
     python_new_async_run: python("python-new", "async", "run");
@@ -123,12 +139,53 @@ tests! {
     python_old_async_git: python("python-old", "async", "git");
     python_old_async_lsp: python("python-old", "async", "lsp");
     python_old_async_errors: python("python-old", "async", "errors");
-    typescript_life: typescript("esm", "life");
-    typescript_run: typescript("esm", "run");
-    typescript_processes: typescript("esm", "processes");
-    typescript_files: typescript("esm", "files");
-    typescript_git: typescript("esm", "git");
-    typescript_lsp: typescript("esm", "lsp");
-    typescript_errors: typescript("esm", "errors");
-    typescript_commonjs_life: typescript("cjs", "life");
+    typescript_life: typescript("node", "esm", "life");
+    typescript_run: typescript("node", "esm", "run");
+    typescript_processes: typescript("node", "esm", "processes");
+    typescript_files: typescript("node", "esm", "files");
+    typescript_git: typescript("node", "esm", "git");
+    typescript_lsp: typescript("node", "esm", "lsp");
+    typescript_errors: typescript("node", "esm", "errors");
+    typescript_commonjs_life: typescript("node", "cjs", "life");
+    python_new_sync_whole: python("python-new", "sync", "whole");
+    python_new_async_whole: python("python-new", "async", "whole");
+    typescript_other_life: typescript("node-other", "esm", "life");
+    typescript_other_run: typescript("node-other", "esm", "run");
+}
+
+further! {
+    typescript_other_volumes: typescript("node-other", "esm", "volumes");
+    python_oldest_sync_whole: python("python-oldest", "sync", "whole");
+    python_oldest_sync_git: python("python-oldest", "sync", "git");
+    python_oldest_async_whole: python("python-oldest", "async", "whole");
+    python_oldest_async_reach: python("python-oldest", "async", "reach");
+    python_oldest_async_git: python("python-oldest", "async", "git");
+    python_marked_sync_whole: python("python-marked", "sync", "whole");
+    python_marked_sync_reach: python("python-marked", "sync", "reach");
+    python_marked_sync_git: python("python-marked", "sync", "git");
+    python_marked_async_whole: python("python-marked", "async", "whole");
+    python_marked_async_git: python("python-marked", "async", "git");
+    python_split_sync_whole: python("python-split", "sync", "whole");
+    python_split_sync_processes: python("python-split", "sync", "processes");
+    python_split_sync_reach: python("python-split", "sync", "reach");
+    python_split_sync_git: python("python-split", "sync", "git");
+    python_split_async_whole: python("python-split", "async", "whole");
+    python_split_async_processes: python("python-split", "async", "processes");
+    python_split_async_reach: python("python-split", "async", "reach");
+    python_split_async_git: python("python-split", "async", "git");
+    python_old_sync_whole: python("python-old", "sync", "whole");
+    python_old_async_whole: python("python-old", "async", "whole");
+    python_old_async_reach: python("python-old", "async", "reach");
+    typescript_other_processes: typescript("node-other", "esm", "processes");
+    typescript_other_files: typescript("node-other", "esm", "files");
+    typescript_other_git: typescript("node-other", "esm", "git");
+    typescript_other_lsp: typescript("node-other", "esm", "lsp");
+    typescript_other_errors: typescript("node-other", "esm", "errors");
+    typescript_other_events: typescript("node-other", "esm", "events");
+    typescript_other_reach: typescript("node-other", "esm", "reach");
+    typescript_commonjs_run: typescript("node", "cjs", "run");
+    typescript_commonjs_processes: typescript("node", "cjs", "processes");
+    typescript_commonjs_files: typescript("node", "cjs", "files");
+    typescript_commonjs_git: typescript("node", "cjs", "git");
+    typescript_commonjs_errors: typescript("node", "cjs", "errors");
 }

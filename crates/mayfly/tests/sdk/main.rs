@@ -4,4 +4,6 @@
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod property_tester;
+#[cfg(test)]
 mod server;

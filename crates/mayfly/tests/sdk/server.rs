@@ -1,6 +1,7 @@
 //! A server on a data directory of its own, ended with the test.
 
 use std::fs::{File, Permissions};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the built program and waits until it listens.
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with further variables.
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
         let private = Permissions::from_mode(0o700);
         let data = tempfile::Builder::new().permissions(private).tempdir().unwrap();
         std::os::unix::fs::symlink(shared_layers(), data.path().join("layers")).unwrap();
@@ -42,6 +48,7 @@ impl Server {
             // Servers of several tests run at once.
             .env("MAYFLY_SSH_LISTEN", "127.0.0.1:0")
             .env("MAYFLY_SERVER_PREVIEW_LISTEN", "off")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -55,6 +62,24 @@ impl Server {
     /// Where clients reach it.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/api", self.address)
+    }
+
+    /// One call with JSON both ways, which must succeed.
+    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let body = body.to_string();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}\n{}", self.log());
+        serde_json::from_str(body).unwrap_or(Value::Null)
     }
 
     /// What it logged so far.

@@ -7,6 +7,8 @@ mod browser;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod kills;
 #[cfg(test)]
 mod policies;

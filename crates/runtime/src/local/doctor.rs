@@ -114,6 +114,7 @@ fn probe_sandbox(host: &Host) -> Vec<Layer> {
         user: "root".to_owned(),
         workdir: None,
         env: BTreeMap::new(),
+        volumes: Vec::new(),
         network: NetworkPolicy { block_all: !host.network.is_here(), ..NetworkPolicy::default() },
     };
     let looked = host.create(&spec).and_then(|()| look(host, &spec));

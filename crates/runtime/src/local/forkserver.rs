@@ -338,6 +338,10 @@ pub(super) fn setup_failure(fields: &[u8]) -> Error {
     let mut reader = Reader::new(fields);
     let stage = reader.bytes().map(|stage| String::from_utf8_lossy(stage).into_owned());
     let reason = io::Error::from_raw_os_error(reader.u32().unwrap_or(0).cast_signed());
+    if let Some(place @ ("mount path of a volume" | "subpath of a volume")) = stage.as_deref() {
+        return Error::conflict(format!("the {place} cannot be used: {reason}"))
+            .with_hint("every part of it must be a folder or not there yet, and never a link");
+    }
     let kind = match reason.raw_os_error() {
         Some(12 | 11 | 24 | 28 | 122) => Kind::Limit,
         _ => Kind::Unavailable,

@@ -35,6 +35,7 @@ use super::pool::{Part, Reserve};
 use super::spec::Spec;
 use super::storage::{Storage, is_absent};
 use super::users::Identity;
+use super::volumes;
 
 /// Longest wait for a killed process 1, milliseconds; what is stuck longer is reported.
 const KILL_PATIENCE: u64 = 10_000;
@@ -45,6 +46,8 @@ const RECLAIM_ROUNDS: u32 = 40;
 const RECLAIM_PAUSE: Duration = Duration::from_millis(25);
 /// Tries to start one sandbox while forkservers die under it.
 const BOOT_TRIES: u32 = 3;
+/// Longest time that compressing a sandbox takes; what is left then stays as it is.
+const COMPRESSING: Duration = Duration::from_secs(20);
 /// Most bytes of `/dev/shm`; never more than half the sandbox's memory.
 const MAX_SHM: u64 = 64 << 20;
 
@@ -158,6 +161,7 @@ impl Host {
             if self.is_running(spec.id)? {
                 return self.network.set(spec.id, &spec.network);
             }
+            volumes::check(&self.ground.storage, &spec.volumes)?;
             self.admit()?;
             self.network.text(&spec.network)?;
             // Before anything is made: a user that the image does not have.
@@ -174,7 +178,7 @@ impl Host {
 
     /// Refuses what the pool or the disk has no room for. Space of deleted sandboxes comes back at the
     /// kernel's leisure, so a full pool is asked for it first; one caller does so, others wait for him.
-    fn admit(&self) -> Result<()> {
+    pub(super) fn admit(&self) -> Result<()> {
         let reserve = Reserve { host: self.options.reserve_bytes, ..Reserve::default() };
         let measure = || self.ground.storage.admit(&self.data, reserve);
         let mut admitted = measure();
@@ -203,6 +207,7 @@ impl Host {
                 return self.network.set(spec.id, &spec.network);
             }
             self.network.text(&spec.network)?;
+            volumes::check(&self.ground.storage, &spec.volumes)?;
             self.ground.storage.has(spec.id)?;
             self.complete_and_boot(spec, None)
         })
@@ -288,6 +293,7 @@ impl Host {
                 overlay("", &image.root_layers, Part::Upper, Part::Work),
                 overlay("usr", &image.usr_layers, Part::UsrUpper, Part::UsrWork),
             ],
+            volumes: volumes::request(&self.ground.sandboxes, &spec.volumes),
             shm_bytes: (spec.resources.memory_bytes() / 2).min(MAX_SHM),
             open_files: self.options.ceilings.open_files.into(),
             pids,
@@ -341,6 +347,18 @@ impl Host {
             self.end(&live, grace)?;
             self.ground.storage.end_logs(id);
             Ok(())
+        })
+    }
+
+    /// Lets the files of a stopped sandbox take less room.
+    pub(super) fn archive(&self, id: SandboxId) -> Result<()> {
+        self.registry.exclusively(id, || {
+            if self.registry.get(id).is_some() {
+                return Err(Error::conflict(format!(
+                    "sandbox {id} runs: only a stopped one is archived"
+                )));
+            }
+            self.ground.storage.compress(id, COMPRESSING)
         })
     }
 

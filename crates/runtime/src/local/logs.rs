@@ -40,6 +40,10 @@ pub(super) fn list(folder: &OwnedFd) -> Result<Vec<ProcessLog>> {
 pub(super) fn read(folder: &OwnedFd, number: u64, offset: u64, max: usize) -> Result<Bytes> {
     let opened = open(folder, number)?;
     let length = opened.log.size.saturating_sub(offset).min(max as u64);
+    if length == 0 {
+        // Nor is it asked for: the kernel knows no offsets beyond a signed number.
+        return Ok(Bytes::new());
+    }
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let read = opened
         .file
@@ -123,4 +127,23 @@ fn open(folder: &OwnedFd, number: u64) -> Result<Opened> {
         size: size.saturating_sub(start),
     };
     Ok(Opened { file, start, log })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_behind_the_end_of_a_log_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = vec![0; LOG_HEAD];
+        log[..8].copy_from_slice(&LOG_MAGIC[..]);
+        log.extend_from_slice(b"output");
+        std::fs::write(folder.path().join("1"), log).unwrap();
+        let folder = OwnedFd::from(File::open(folder.path()).unwrap());
+        assert_eq!(read(&folder, 1, 3, 1024).unwrap(), "put");
+        for offset in [6, 7, i64::MAX.unsigned_abs() + 1, u64::MAX] {
+            assert_eq!(read(&folder, 1, offset, 1024).unwrap(), "", "{offset}");
+        }
+    }
 }

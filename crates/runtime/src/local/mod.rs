@@ -42,6 +42,7 @@ mod spec;
 mod stay;
 mod storage;
 pub mod users;
+mod volumes;
 
 pub use mayfly_net::way::Way;
 pub use network::NetworkOptions;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mayfly_core::id::SandboxId;
+use mayfly_core::id::{SandboxId, VolumeId};
 use mayfly_core::limits::Resources;
 use mayfly_core::network::{AuditPage, NetworkPolicy};
 use mayfly_core::ports::captures::Captures;
@@ -20,6 +20,7 @@ use mayfly_core::ports::runtime::{
     DiskGuard, Exit, Layer, Leftover, Notice, Observed, Places, Profile, Runtime, SandboxSpec,
     Space, Traffic, Usage,
 };
+use mayfly_core::ports::volumes::Volumes;
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
 use mayfly_core::snapshot::Source;
 use mayfly_core::{Error, Result};
@@ -34,6 +35,7 @@ use super::live::Live;
 use super::options::Options;
 use super::ports::{self, Ports};
 use super::stay::LocalProcesses;
+use super::volumes::{self, LocalVolumes};
 use super::{doctor, exec, family, logs, space};
 
 /// Ends that may wait to be fetched; sandboxes are fewer.
@@ -50,6 +52,7 @@ pub struct LocalRuntime {
     ports: Ports,
     processes: LocalProcesses,
     captures: LocalCaptures,
+    volumes: LocalVolumes,
     exits: Mutex<mpsc::Receiver<Exit>>,
     notices: Mutex<mpsc::Receiver<Notice>>,
     watcher: tokio::task::JoinHandle<()>,
@@ -88,9 +91,21 @@ impl LocalRuntime {
             .map_err(|error| Error::internal("no thread to prepare namespaces", error))?;
         let processes = LocalProcesses::new(Arc::clone(&host));
         let captures = LocalCaptures { host: Arc::clone(&host) };
+        let volumes = LocalVolumes { host: Arc::clone(&host) };
         let (exits, notices) = (Mutex::new(exits), Mutex::new(notices));
         let filler = Some(filler);
-        Ok(Self { host, files, ports, processes, captures, exits, notices, watcher, filler })
+        Ok(Self {
+            host,
+            files,
+            ports,
+            processes,
+            captures,
+            volumes,
+            exits,
+            notices,
+            watcher,
+            filler,
+        })
     }
 
     /// Waits until the wanted number of namespace sets is ready, for measurements.
@@ -135,6 +150,21 @@ impl LocalRuntime {
     /// Sets the limit of a restored sandbox's folder. Blocks.
     pub fn limit_folder(&self, id: SandboxId, disk_bytes: u64) -> Result<()> {
         self.host.ground.storage.resize(id, disk_bytes)
+    }
+
+    /// Makes a volume that does not exist, with nothing in it, and gives it; for a restore, while no server runs.
+    /// Blocks. It is whole after [`LocalRuntime::limit_volume`].
+    pub fn empty_volume(&self, id: VolumeId, bytes: u64) -> Result<OwnedFd> {
+        self.pool()?.empty_volume(id, bytes)
+    }
+
+    /// Sets the limit of a restored volume, which is whole from then on. Blocks.
+    pub fn limit_volume(&self, id: VolumeId, bytes: u64) -> Result<()> {
+        self.pool()?.limit_volume(id, bytes)
+    }
+
+    fn pool(&self) -> Result<&super::pool::Pool> {
+        self.host.ground.storage.pool().ok_or_else(volumes::unsupported)
     }
 
     async fn on_host<T: Send + 'static>(
@@ -247,6 +277,10 @@ impl Runtime for LocalRuntime {
 
     async fn destroy(&self, id: SandboxId) -> Result<()> {
         self.on_host(move |host| host.destroy(id)).await
+    }
+
+    async fn archive(&self, id: SandboxId) -> Result<()> {
+        self.on_host(move |host| host.archive(id)).await
     }
 
     async fn freeze(&self, id: SandboxId) -> Result<()> {
@@ -381,6 +415,13 @@ impl Runtime for LocalRuntime {
 
     fn captures(&self) -> Result<&dyn Captures> {
         Ok(&self.captures)
+    }
+
+    fn volumes(&self) -> Result<&dyn Volumes> {
+        match self.host.profile {
+            Profile::Full => Ok(&self.volumes),
+            Profile::Unprivileged | Profile::None => Err(volumes::unsupported()),
+        }
     }
 
     async fn connect(&self, id: SandboxId, port: u16) -> Result<OwnedFd> {

@@ -1,6 +1,7 @@
 //! Where the writable folders of sandboxes lie: the pool with its quotas, or plain folders of a user.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use mayfly_core::id::SandboxId;
 use mayfly_core::ports::runtime::DiskGuard;
@@ -20,6 +21,14 @@ pub(super) enum Storage {
 }
 
 impl Storage {
+    /// The pool, where there is one.
+    pub(super) fn pool(&self) -> Option<&Pool> {
+        match self {
+            Self::Pool(pool) => Some(pool),
+            Self::Folders(_) => None,
+        }
+    }
+
     /// Makes the folder of a sandbox with its limit and description, or completes what is there.
     pub(super) fn make(&self, id: SandboxId, disk_bytes: u64, spec: &Spec) -> Result<()> {
         match self {
@@ -113,6 +122,15 @@ impl Storage {
             Self::Pool(pool) => pool.sandbox_usage(id).map(Some),
             Self::Folders(folders) => folders.has(id).map(|()| None),
         }
+    }
+
+    /// Lets the files of a stopped sandbox take less room, for at most this long; nothing without a pool.
+    pub(super) fn compress(&self, id: SandboxId, most: Duration) -> Result<()> {
+        if let Self::Pool(pool) = self {
+            let done = pool.compress_sandbox(id, most)?;
+            tracing::debug!(sandbox = %id, ?done, "archived");
+        }
+        Ok(())
     }
 
     /// Changes the limit of a sandbox, where there are limits.

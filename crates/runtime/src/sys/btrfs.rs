@@ -99,6 +99,18 @@ struct InfoArgs {
     rest: [u8; 992],
 }
 
+/// `struct btrfs_ioctl_defrag_range_args`.
+#[repr(C)]
+struct DefragArgs {
+    start: u64,
+    length: u64,
+    flags: u64,
+    extent_threshold: u32,
+    compression: u32,
+    unused: [u32; 4],
+}
+
+const DEFRAG: Opcode = opcode::write::<DefragArgs>(GROUP, 16);
 const SYNC: Opcode = opcode::none(GROUP, 8);
 const SNAPSHOT: Opcode = opcode::write::<VolumeArgs>(GROUP, 23);
 const CREATE: Opcode = opcode::write::<VolumeArgs>(GROUP, 24);
@@ -247,6 +259,19 @@ pub(crate) fn subvolume_lives(root: impl AsFd, id: u64) -> io::Result<bool> {
     }
 }
 
+/// Rewrites a part of a file compressed (zstd), and begins to write it back.
+pub(crate) fn compress(file: impl AsFd, start: u64, length: u64) -> io::Result<()> {
+    const COMPRESS: u64 = 1;
+    const START_IO: u64 = 2;
+    const ZSTD: u32 = 3;
+    // No extent is too large to be rewritten.
+    let (flags, extent_threshold) = (COMPRESS | START_IO, u32::MAX);
+    let mut args =
+        DefragArgs { start, length, flags, extent_threshold, compression: ZSTD, unused: [0; 4] };
+    // SAFETY: `DefragArgs` has the layout of `btrfs_ioctl_defrag_range_args` and holds no pointer.
+    unsafe { call::<DEFRAG, _>(file, &mut args) }
+}
+
 /// Identity of the file system, as `/sys/fs/btrfs` spells it.
 pub(crate) fn file_system_id(fd: impl AsFd) -> io::Result<String> {
     let mut args = InfoArgs { max_id: 0, devices: 0, fsid: [0; 16], rest: [0; 992] };
@@ -273,6 +298,7 @@ mod tests {
         assert_eq!(size_of::<VolumeArgs>(), 4096);
         assert_eq!(size_of::<RawInherit>(), 72);
         assert_eq!(size_of::<LimitArgs>(), 48);
+        assert_eq!(size_of::<DefragArgs>(), 48);
         assert_eq!(size_of::<LookupArgs>(), 4096);
         assert_eq!(size_of::<SearchArgs>(), 4096);
         assert_eq!(size_of::<InfoArgs>(), 1024);

@@ -103,6 +103,7 @@ async fn spec(runtime: &LocalRuntime, id: SandboxId) -> mayfly_core::Result<Sand
         user: "root".to_owned(),
         workdir: None,
         env: BTreeMap::new(),
+        volumes: Vec::new(),
         network: NetworkPolicy::default(),
     })
 }

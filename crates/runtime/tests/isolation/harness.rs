@@ -192,6 +192,7 @@ impl Bench {
             user: "root".to_owned(),
             workdir: None,
             env: std::collections::BTreeMap::new(),
+            volumes: Vec::new(),
             network: NetworkPolicy::default(),
         }
     }

@@ -150,3 +150,5 @@ mod r09_small_files;
 mod r10_many;
 #[cfg(test)]
 mod staying;
+#[cfg(test)]
+mod volumes;

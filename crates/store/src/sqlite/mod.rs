@@ -16,6 +16,7 @@ mod reader;
 mod sandboxes;
 mod settings;
 mod snapshots;
+mod volumes;
 mod ways_in;
 mod writer;
 
@@ -34,6 +35,7 @@ use mayfly_core::ports::store::{Change, Copy, Load, SandboxPage, SandboxQuery, S
 use mayfly_core::sandbox::Sandbox;
 use mayfly_core::snapshot::Snapshot;
 use mayfly_core::time::{Moment, Timestamp};
+use mayfly_core::volume::Volume;
 use mayfly_core::{Error, Result};
 
 pub use database::{Database, Place};
@@ -161,6 +163,25 @@ impl Store for SqliteStore {
         self.database
             .write(Durability::Kill, "note the use of a snapshot", move |db| {
                 snapshots::mark_used(db, id, at)
+            })
+            .await
+    }
+
+    async fn put_volume(&self, volume: &Volume) -> Result<()> {
+        let volume = volume.clone();
+        self.database
+            .write(Durability::PowerLoss, "write a volume", move |db| volumes::put(db, &volume))
+            .await
+    }
+
+    async fn volumes(&self) -> Result<Vec<Volume>> {
+        self.database.read("list all volumes", volumes::all).await
+    }
+
+    async fn forget_deleted_volumes(&self, before: Timestamp) -> Result<u64> {
+        self.database
+            .write(Durability::Kill, "remove records of deleted volumes", move |db| {
+                volumes::forget_deleted(db, before)
             })
             .await
     }

@@ -50,7 +50,11 @@ pub(super) fn list(db: &Connection) -> Result<Vec<Organization>, Fault> {
 
 pub(super) fn delete(db: &Connection, id: OrganizationId) -> Result<bool, Fault> {
     let id = id.as_uuid().as_bytes();
-    for (noun, condition) in [("sandboxes", " AND state <> 'destroyed'"), ("snapshots", "")] {
+    for (noun, condition) in [
+        ("sandboxes", " AND state <> 'destroyed'"),
+        ("volumes", " AND state <> 'deleted'"),
+        ("snapshots", ""),
+    ] {
         let mut statement = db.prepare_cached(&format!(
             "SELECT 1 FROM {noun} WHERE organization = ?1{condition} LIMIT 1"
         ))?;
@@ -60,7 +64,7 @@ pub(super) fn delete(db: &Connection, id: OrganizationId) -> Result<bool, Fault>
                 .into());
         }
     }
-    for table in ["keys", "audit"] {
+    for table in ["keys", "audit", "volumes"] {
         db.prepare_cached(&format!("DELETE FROM {table} WHERE organization = ?1"))?
             .execute([id])?;
     }

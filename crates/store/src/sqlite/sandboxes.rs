@@ -20,10 +20,10 @@ const COLUMNS: &str = "id, organization, name, name_folded, snapshot, snapshot_n
     labels, public, target, cpu, memory_gib, disk_gib, profile, state, desired, resume_to, \
     error_reason, recoverable, auto_stop, auto_pause, auto_archive, auto_delete, ttl, \
     created_wall, created_mono, ttl_from_wall, ttl_from_mono, stopped_wall, stopped_mono, \
-    updated_at, server, idempotency_key, warm, version, network, later_env";
+    updated_at, server, idempotency_key, warm, version, network, later_env, volumes";
 const PARAMETERS: &str = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
     ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, \
-    ?35, ?36, ?37, ?38";
+    ?35, ?36, ?37, ?38, ?39";
 
 pub(super) fn replace(db: &Connection, change: &Change) -> Result<Swap, Fault> {
     let next = &change.next;
@@ -57,14 +57,14 @@ fn write(db: &Connection, next: &Sandbox, expected: Option<u64>) -> Result<usize
     let mut statement = if expected.is_some() {
         db.prepare_cached(&format!(
             "UPDATE sandboxes SET ({COLUMNS}) = ({PARAMETERS}),
-                last_wall = CASE WHEN last_mono > ?40 THEN last_wall ELSE ?39 END,
-                last_mono = max(last_mono, ?40)
-             WHERE id = ?1 AND version = ?41"
+                last_wall = CASE WHEN last_mono > ?41 THEN last_wall ELSE ?40 END,
+                last_mono = max(last_mono, ?41)
+             WHERE id = ?1 AND version = ?42"
         ))?
     } else {
         db.prepare_cached(&format!(
             "INSERT INTO sandboxes ({COLUMNS}, last_wall, last_mono)
-             SELECT {PARAMETERS}, ?39, ?40 WHERE ?41 IS NULL"
+             SELECT {PARAMETERS}, ?40, ?41 WHERE ?42 IS NULL"
         ))?
     };
     let version = |version: u64| i64::try_from(version).unwrap_or(i64::MAX);
@@ -107,6 +107,7 @@ fn write(db: &Connection, next: &Sandbox, expected: Option<u64>) -> Result<usize
         version(next.version),
         rows::network_text(&next.network),
         rows::map_text(&next.later_env)?,
+        rows::mounts_text(&next.volumes),
         next.last_activity.wall.0,
         rows::millis(next.last_activity.mono),
         expected.map(version),
@@ -274,7 +275,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Sandbox> {
         version: u64::try_from(row.get::<_, i64>(35)?).unwrap_or(0),
         network: rows::network(36, row.get_ref(36)?.as_str()?)?,
         later_env: rows::map(37, row.get_ref(37)?.as_str()?)?,
-        last_activity: moment(row.get(38)?, row.get(39)?),
+        volumes: rows::mounts(38, row.get_ref(38)?.as_str()?)?,
+        last_activity: moment(row.get(39)?, row.get(40)?),
     })
 }
 

@@ -67,6 +67,7 @@ pub(crate) fn sandbox(n: u128) -> Sandbox {
         public: true,
         target: "us".into(),
         resources: Resources::DEFAULT,
+        volumes: Vec::new(),
         profile: Profile::Unprivileged,
         state: State::Started,
         desired: Desired::Paused,

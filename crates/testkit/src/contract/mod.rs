@@ -5,3 +5,4 @@ pub mod processes;
 pub mod runtime;
 pub mod store;
 mod tenants;
+pub mod volumes;

@@ -38,6 +38,7 @@ pub async fn spec(runtime: &dyn Runtime) -> SandboxSpec {
         user: "root".to_owned(),
         workdir: None,
         network: NetworkPolicy { block_all: !runtime.has_network(), ..NetworkPolicy::default() },
+        volumes: Vec::new(),
         env: BTreeMap::from([
             ("FROM_SPEC".to_owned(), "spec".to_owned()),
             ("FROM_BOTH".to_owned(), "spec".to_owned()),
@@ -135,6 +136,9 @@ async fn stops_and_starts(runtime: &dyn Runtime, spec: &SandboxSpec) {
         assert!(!seen.running && !seen.frozen, "{seen:?}");
     }
     assert!(run(runtime, spec, &["echo"]).await.is_err(), "nothing runs in a stopped sandbox");
+    for _ in 0..2 {
+        runtime.archive(spec.id).await.expect("archive, also repeated");
+    }
     for _ in 0..2 {
         runtime.start(spec).await.expect("start, also repeated");
         assert!(seen(runtime, spec.id).await.expect("listed").running);

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use mayfly_core::Kind;
 use mayfly_core::access::{ApiKey, Permission, SshAccess};
 use mayfly_core::event::{Event, What};
-use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId, SshAccessId};
+use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId, SshAccessId, VolumeId};
 use mayfly_core::limits::Resources;
 use mayfly_core::ports::store::{Change, SandboxQuery, SortBy, Store, Swap};
 use mayfly_core::sandbox::{Sandbox, State};
 use mayfly_core::snapshot::{Snapshot, Source};
 use mayfly_core::time::Timestamp;
+use mayfly_core::volume::{Volume, VolumeState};
 use uuid::Uuid;
 
 use crate::sample::{moment, organization, sandbox};
@@ -32,6 +33,7 @@ pub async fn store_contract(store: &dyn Store) {
     ways_in(store).await;
     settings(store).await;
     super::tenants::tenants(store).await;
+    volumes(store).await;
 }
 
 async fn changes(store: &dyn Store) {
@@ -66,6 +68,50 @@ async fn changes(store: &dyn Store) {
     let ghost = Sandbox { version: 4, ..sandbox(row.organization, "ghost") };
     let ghost = Change { next: ghost, expected: Some(3), events: vec![] };
     assert_eq!(store.replace(ghost).await.expect("replace"), Swap::Stale, "there is no such row");
+}
+
+async fn volumes(store: &dyn Store) {
+    let owner = organization();
+    let volume = |name: &str| Volume {
+        id: VolumeId::from_uuid(Uuid::now_v7()),
+        organization: owner,
+        name: name.to_owned(),
+        state: VolumeState::Creating,
+        size_gib: 3,
+        error_reason: None,
+        created_at: Timestamp(1),
+        updated_at: Timestamp(2),
+        last_used_at: None,
+    };
+    let own = async || {
+        let all = store.volumes().await.expect("volumes");
+        all.into_iter().filter(|row| row.organization == owner).collect::<Vec<_>>()
+    };
+    let (one, two) = (volume("one"), volume("two"));
+    for row in [&one, &two] {
+        store.put_volume(row).await.expect("put");
+    }
+    let used = Volume {
+        state: VolumeState::Error,
+        error_reason: Some("gone".to_owned()),
+        last_used_at: Some(Timestamp(9)),
+        ..one.clone()
+    };
+    store.put_volume(&used).await.expect("put again");
+    assert_eq!(own().await, [used, two.clone()], "as they were last written");
+    let taken = volume("one");
+    let refused = store.put_volume(&taken).await.expect_err("a name is taken once");
+    assert_eq!(refused.kind(), Kind::Conflict);
+    let elsewhere = Volume { organization: organization(), ..taken.clone() };
+    store.put_volume(&elsewhere).await.expect("names are per owner");
+    let gone = one.moved(VolumeState::Deleted, Timestamp(50));
+    store.put_volume(&gone).await.expect("deleted");
+    let next = volume("one");
+    store.put_volume(&next).await.expect("a name is free again");
+    store.forget_deleted_volumes(Timestamp(50)).await.expect("forget");
+    assert_eq!(own().await, [gone, two.clone(), next.clone()], "not before its time");
+    store.forget_deleted_volumes(Timestamp(51)).await.expect("forget");
+    assert_eq!(own().await, [two, next]);
 }
 
 async fn names(store: &dyn Store) {

@@ -22,7 +22,7 @@ impl FakeFiles {
         let mut state = self.machines.lock();
         let missing =
             || Error::not_found(format!("{path} not found")).with_code(Code::FileNotFound);
-        state.get(sandbox)?.files.get(path).cloned().ok_or_else(missing)
+        state.file(sandbox, path)?.ok_or_else(missing)
     }
 }
 
@@ -59,8 +59,7 @@ impl Files for FakeFiles {
 
     async fn delete(&self, sandbox: SandboxId, path: &str, _: bool) -> Result<()> {
         self.find(sandbox, path)?;
-        self.machines.lock().get(sandbox)?.files.remove(path);
-        Ok(())
+        self.machines.lock().set_file(sandbox, path, None)
     }
 
     async fn rename(&self, _: SandboxId, _: &str, _: &str) -> Result<()> {
@@ -130,7 +129,6 @@ impl FileWriter for Writer {
 
     async fn commit(self: Box<Self>) -> Result<()> {
         let bytes = self.bytes.freeze();
-        self.machines.lock().get(self.sandbox)?.files.insert(self.path, bytes);
-        Ok(())
+        self.machines.lock().set_file(self.sandbox, &self.path, Some(bytes))
     }
 }

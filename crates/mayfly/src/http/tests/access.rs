@@ -21,6 +21,12 @@ async fn open_endpoints_need_no_key() {
         "/metrics",
     ] {
         assert_eq!(edge.bare(Method::GET, path).await.status, StatusCode::OK, "{path}");
+        // A key that is not needed is not judged.
+        for value in ["Bearer mf_key_unknown", "Basic eDp5"] {
+            let request = Request::get(path).header("authorization", value);
+            let reply = edge.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(reply.status, StatusCode::OK, "{path} with {value}");
+        }
     }
     let config = edge.bare(Method::GET, "/api/config").await.json();
     for field in [

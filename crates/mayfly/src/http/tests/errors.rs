@@ -151,7 +151,6 @@ async fn what_is_not_built_is_501_by_name_and_what_never_will_be_is_404() {
         ("POST", format!("/api/sandbox/{id}/snapshot"), "snapshot of a sandbox"),
         ("GET", format!("/api/sandbox/{id}/telemetry/logs"), "telemetry logs"),
         ("POST", "/api/snapshots".to_owned(), "builds"),
-        ("GET", "/api/volumes".to_owned(), "volumes"),
         ("POST", "/api/warm-pools".to_owned(), "warm-pools"),
         ("GET", "/api/object-storage/push-access".to_owned(), "object storage"),
         ("GET", format!("/toolbox/{id}/computeruse/status"), "computeruse"),

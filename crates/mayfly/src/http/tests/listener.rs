@@ -102,7 +102,7 @@ async fn a_refused_request_leaves_its_connection_for_the_next_one() {
         ("POST /api/nothing", key.as_str(), "404"),
         ("POST /toolbox/nobody/process/execute", key.as_str(), "404"),
         ("PUT /health", key.as_str(), "405"),
-        ("POST /api/volumes", key.as_str(), "501"),
+        ("POST /api/secret", key.as_str(), "501"),
     ] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         for round in 0..2 {

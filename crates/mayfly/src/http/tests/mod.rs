@@ -23,6 +23,7 @@ mod site;
 mod sockets;
 mod tenants;
 mod tenants_attack;
+mod volumes;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

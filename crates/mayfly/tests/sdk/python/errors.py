@@ -1,6 +1,6 @@
 """Refusals arrive as the SDK's own classes; what the server lacks says so and leaves nothing behind."""
 
-from daytona import CreateSandboxFromImageParams, DaytonaError, Resources, VolumeMount
+from daytona import CreateSandboxFromImageParams, DaytonaError, Resources
 
 from kit import NEWER, Within, client, close, every, now, params, raises, same
 
@@ -71,9 +71,7 @@ async def unsupported(house):
     for feature, call in {
         "fork": lambda: fork(),
         "snapshot": lambda: snapshot("copy"),
-        "volumes": lambda: house.volume.create("data"),
         "buildInfo": lambda: house.create(CreateSandboxFromImageParams(image="alpine:3", resources=Resources(cpu=1))),
-        "volume": lambda: house.create(params(volumes=[VolumeMount(volume_id="v", mount_path="/v")])),
         "linkedSandbox": lambda: house.create(params(linked_sandbox=sandbox.id)),
     }.items():
         with Within(3):

@@ -8,7 +8,8 @@ from daytona.common.pty import PtySize
 
 from kit import FORM, VERSION, client, close, now, params, same
 
-MARKED = tuple(map(int, VERSION.split(".")[:2])) < (0, 167)
+WHEN = tuple(map(int, VERSION.split(".")[:2]))
+MARKED = WHEN < (0, 167)
 
 
 async def scenario():
@@ -97,7 +98,7 @@ async def streams(process):
 
 def code(real):
     """The exit code that this version tells: versions of that time do not read the reason of a good close."""
-    return 0 if MARKED else real
+    return 0 if WHEN < (0, 190) else real
 
 
 class Screen:

@@ -63,9 +63,7 @@ async function unsupported(daytona) {
   for (const [feature, call] of Object.entries({
     fork: () => sandbox.fork(),
     snapshot: () => sandbox.createSnapshot('copy'),
-    volumes: () => daytona.volume.create('data'),
     buildInfo: () => daytona.create(params(image)),
-    volume: () => daytona.create(params({ volumes: [{ volumeId: 'v', mountPath: '/v' }] })),
     linkedSandbox: () => daytona.create(params({ linkedSandbox: sandbox.id })),
   })) {
     const error = await within(3, () => raises('DaytonaError', call, feature))

@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
 
 const require = createRequire(`${process.env.SDK_FOLDER}/package.json`)
-const path = require.resolve('@daytonaio/sdk')
+const path = require.resolve(process.env.SDK_PACKAGE)
 export const sdk =
   process.env.SDK_MODULE === 'cjs' ? require(path) : await import(pathToFileURL(path.replace('/cjs/', '/esm/')))
 

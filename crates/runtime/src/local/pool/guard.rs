@@ -1,6 +1,6 @@
 //! Keeps the pool and its host from filling up: new sandboxes are refused before either is full.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 
 use mayfly_core::id::SandboxId;
@@ -104,29 +104,59 @@ impl Pool {
                 Err(error) => return Err(error),
             }
         }
+        self.guard_volumes(critical)?;
         Ok(changed)
+    }
+
+    /// The same for volumes, whose full size stands in themselves.
+    fn guard_volumes(&self, critical: bool) -> Result<()> {
+        for id in self.volumes()? {
+            let guarded = self.open_volume(id).and_then(|volume| {
+                let full = self.volume_size(id)?.unwrap_or_default();
+                if critical {
+                    self.tighten(volume.as_fd())
+                } else {
+                    self.restore(volume.as_fd(), full)
+                }
+            });
+            match guarded {
+                Ok(Some(limit)) => {
+                    tracing::warn!(volume = %id, limit, lowered = critical, "limit of a volume changed: the storage pool is nearly full, or has room again");
+                }
+                Ok(None) => {}
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Lowers a sandbox's limit to its use and 64 MiB; `None` when it has little more already. Never raises
     /// it, or a full pool would be filled one step at a time.
     fn tighten_sandbox(&self, id: SandboxId) -> Result<Option<u64>> {
-        let folder = self.open_sandbox(id)?;
-        let lowered = subvolume::usage(self, folder.fd())?.saturating_add(TIGHTENED_ROOM);
-        let holds = subvolume::limit(self, folder.fd())?.unwrap_or(u64::MAX);
+        self.tighten(self.open_sandbox(id)?.fd())
+    }
+
+    fn tighten(&self, folder: BorrowedFd<'_>) -> Result<Option<u64>> {
+        let lowered = subvolume::usage(self, folder)?.saturating_add(TIGHTENED_ROOM);
+        let holds = subvolume::limit(self, folder)?.unwrap_or(u64::MAX);
         if holds <= lowered.saturating_add(TIGHTENED_ROOM) {
             return Ok(None);
         }
-        subvolume::set_limit(folder.fd(), lowered)?;
+        subvolume::set_limit(folder, lowered)?;
         Ok(Some(lowered))
     }
 
     /// Gives a sandbox its full size back; `None` when it has that or more, as after a resize.
     fn restore_sandbox(&self, id: SandboxId, full: u64) -> Result<Option<u64>> {
-        let folder = self.open_sandbox(id)?;
-        if subvolume::limit(self, folder.fd())?.is_none_or(|limit| limit >= full) {
+        self.restore(self.open_sandbox(id)?.fd(), full)
+    }
+
+    fn restore(&self, folder: BorrowedFd<'_>, full: u64) -> Result<Option<u64>> {
+        if subvolume::limit(self, folder)?.is_none_or(|limit| limit >= full) {
             return Ok(None);
         }
-        subvolume::set_limit(folder.fd(), full)?;
+        subvolume::set_limit(folder, full)?;
         Ok(Some(full))
     }
 }

@@ -7,6 +7,7 @@
 //! ```text
 //! layers/            immutable layers, plain folders
 //! captures/<id>/     one read-only subvolume each: a sandbox's folder as it was
+//! volumes/<id>/      one subvolume each, hard quota: files that sandboxes share
 //! sandboxes/<id>/    one subvolume each, hard quota: upper work usr-upper usr-work logs
 //! ```
 
@@ -21,19 +22,22 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use crate::sys::btrfs;
 
 mod capture;
+mod compress;
 pub mod guard;
 pub mod loop_file;
 mod place;
 pub mod probe;
 pub mod sandbox_folder;
 pub mod subvolume;
+mod volume_folder;
 
+pub use compress::Compressed;
 pub use guard::{Headroom, Reserve};
 pub use place::{Place, place, requirements};
 pub use sandbox_folder::{Part, SandboxFolder};
 
 /// Data argument of the pool's mount. Compression stays off: a quota counts stored bytes, and sandboxes
-/// expect it to count theirs.
+/// expect it to count theirs. Archived ones are compressed, see [`Pool::compress_sandbox`].
 pub const MOUNT_DATA: &str = "discard=async,commit=30";
 
 /// How the kernel counts what each subvolume uses.
@@ -51,6 +55,7 @@ pub struct Pool {
     root: OwnedFd,
     sandboxes: OwnedFd,
     captures: OwnedFd,
+    volumes: OwnedFd,
     layers: OwnedFd,
     mode: QuotaMode,
     counters: PathBuf,
@@ -73,9 +78,10 @@ impl Pool {
         let mode = enable_quota(&root, &counters)?;
         let sandboxes = folder(root.as_fd(), "sandboxes")?;
         let captures = folder(root.as_fd(), "captures")?;
+        let volumes = folder(root.as_fd(), "volumes")?;
         let layers = folder(root.as_fd(), "layers")?;
         let tightened = AtomicBool::new(true);
-        Ok(Self { root, sandboxes, captures, layers, mode, counters, tightened })
+        Ok(Self { root, sandboxes, captures, volumes, layers, mode, counters, tightened })
     }
 
     /// The pool's root folder.

@@ -219,6 +219,109 @@ fn reclaiming_never_takes_the_limit_of_a_living_sandbox() {
     assert!(!btrfs::subvolume_lives(fixture.pool.root(), tree).unwrap());
 }
 
+/// Text as logs and sources have it, different in every line.
+fn text(lines: usize) -> String {
+    (0..lines).fold(String::new(), |text, line| {
+        text + &format!("{line:08} 2026-01-31T12:00:00Z GET /api/sandbox/{} 200 ok\n", line * 7919)
+    })
+}
+
+#[test]
+fn an_archived_sandbox_takes_a_third_of_its_room_and_keeps_every_byte() {
+    let Some(fixture) = fixture() else { return };
+    fixture.pool.make_sandbox(id(1), 200 * MIB).unwrap();
+    let upper = fixture.path(id(1)).join("upper");
+    let text = text(400_000);
+    fs::create_dir_all(upper.join("a/b")).unwrap();
+    for name in ["log", "a/log", "a/b/log"] {
+        fs::write(upper.join(name), &text).unwrap();
+    }
+    let random: Vec<u8> = (0..250_000_u64)
+        .flat_map(|n| (n ^ 0x5bf0_3635).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
+        .collect();
+    fs::write(upper.join("random"), &random).unwrap();
+    let sparse = File::create(upper.join("sparse")).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", upper.join("link")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        upper.join("pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let whole = || {
+        for name in ["log", "a/log", "a/b/log"] {
+            assert_eq!(fs::read_to_string(upper.join(name)).unwrap(), text, "{name}");
+        }
+        assert_eq!(fs::read(upper.join("random")).unwrap(), random);
+        assert_eq!(fs::metadata(upper.join("sparse")).unwrap().len(), 1 << 40);
+    };
+    rustix::fs::syncfs(fixture.pool.root()).unwrap();
+    let before = fixture.pool.sandbox_usage(id(1)).unwrap();
+    assert!(before > 3 * text.len() as u64, "{before}");
+    // Cut off at any moment every file is whole.
+    for milliseconds in [0, 1, 5, 20] {
+        let cut =
+            fixture.pool.compress_sandbox(id(1), Duration::from_millis(milliseconds)).unwrap();
+        assert!(milliseconds > 0 || cut == Compressed { files: 0, cut_short: true }, "{cut:?}");
+        whole();
+    }
+    let done = fixture.pool.compress_sandbox(id(1), Duration::from_mins(1)).unwrap();
+    assert!(!done.cut_short && done.files >= 4, "{done:?}");
+    let after = fixture.pool.sandbox_usage(id(1)).unwrap();
+    println!("{} MiB became {} MiB", before / MIB, after / MIB);
+    assert!(after * 3 < before, "{before} became {after}");
+    whole();
+    // What is written later counts as it is.
+    fs::write(upper.join("later"), &text).unwrap();
+    rustix::fs::syncfs(fixture.pool.root()).unwrap();
+    let later = fixture.pool.sandbox_usage(id(1)).unwrap();
+    assert!(later - after > text.len() as u64 * 9 / 10, "{after} became {later}");
+}
+
+#[test]
+fn a_full_sandbox_is_archived_too() {
+    let Some(fixture) = fixture() else { return };
+    fixture.pool.make_sandbox(id(1), 8 * MIB).unwrap();
+    let file = fixture.path(id(1)).join("upper/full");
+    let (written, refusal) = fill(&file, 64 * MIB);
+    assert_eq!(refusal, Some(ErrorKind::QuotaExceeded));
+    fixture.pool.compress_sandbox(id(1), Duration::from_mins(1)).unwrap();
+    let kept = fs::read(&file).unwrap();
+    assert!(kept.len() as u64 >= written && kept.iter().all(|byte| *byte == 7));
+    assert!(fixture.pool.compress_sandbox(id(9), Duration::ZERO).is_err(), "there is none");
+}
+
+#[test]
+fn a_volume_has_its_size_and_mode_and_is_guarded_like_a_sandbox() {
+    let Some(fixture) = fixture() else { return };
+    let pool = &fixture.pool;
+    let volume = mayfly_core::id::VolumeId::from_uuid(uuid::Uuid::from_u128(7));
+    let parent = pool.volumes.as_fd();
+    // Left half made by a crash.
+    btrfs::create_subvolume(parent, &volume.to_string(), None).unwrap();
+    assert_eq!(pool.volume_size(volume).unwrap(), None);
+    for _ in 0..2 {
+        pool.make_volume(volume, 300 * MIB).unwrap();
+    }
+    assert_eq!(pool.volume_size(volume).unwrap(), Some(300 * MIB));
+    let path = fixture.mounted.0.join("volumes").join(volume.to_string());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o777);
+    let at = |percent: u64| Headroom { pool_size: 100, pool_free: 100 - percent, host_free: 0 };
+    let limit = || subvolume::limit(pool, pool.open_volume(volume).unwrap().as_fd()).unwrap();
+    assert_eq!(limit(), Some(300 * MIB));
+    pool.guard(at(95), &[]).unwrap();
+    assert!(limit().is_some_and(|limit| limit < 80 * MIB), "{:?}", limit());
+    pool.guard(at(50), &[]).unwrap();
+    assert_eq!(limit(), Some(300 * MIB));
+    for _ in 0..2 {
+        pool.remove_volume(volume).unwrap();
+    }
+    assert_eq!(pool.volume_usage(volume).unwrap_err().kind(), Kind::NotFound);
+}
+
 #[test]
 fn opening_again_finds_the_same_pool() {
     let Some(fixture) = fixture() else { return };
@@ -278,7 +381,7 @@ fn the_probe_overruns_a_quota_and_leaves_nothing() {
     let mut left: Vec<_> =
         fs::read_dir(&fixture.mounted.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["captures", "layers", "sandboxes"]);
+    assert_eq!(left, ["captures", "layers", "sandboxes", "volumes"]);
 }
 
 #[test]

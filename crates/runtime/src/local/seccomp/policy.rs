@@ -12,6 +12,7 @@ use super::{Action, Rule, Switch};
 
 const EPERM: Action = Action::Errno(1);
 const ENOSYS: Action = Action::Errno(38);
+const ENOTTY: Action = Action::Errno(25);
 const EPROTONOSUPPORT: Action = Action::Errno(93);
 const EAFNOSUPPORT: Action = Action::Errno(97);
 const ALLOW: Rule = Rule::Always(Action::Allow);
@@ -163,13 +164,31 @@ const fn protocols(cases: &'static [(&'static [u32], Rule)]) -> Switch {
 const SOCKET_PAIR: Switch =
     Switch { argument: 0, mask: u32::MAX, cases: &[(&[1], ALLOW)], otherwise: EAFNOSUPPORT };
 
+/// By the group of the request, its second byte.
+const IOCTL: Switch = Switch {
+    argument: 1,
+    mask: 0xff00,
+    cases: &[(&[0x5400], Rule::Switch(TERMINAL)), (&[0x9400], Rule::Switch(BTRFS))],
+    otherwise: Action::Allow,
+};
+
 /// All but TIOCSTI and TIOCLINUX, which type into a terminal (E14), and TIOCSETD, which loads terminal
 /// drivers (E11).
-const IOCTL: Switch = Switch {
+const TERMINAL: Switch = Switch {
     argument: 1,
     mask: u32::MAX,
     cases: &[(&[0x5412, 0x541c, 0x5423], Rule::Always(EPERM))],
     otherwise: Action::Allow,
+};
+
+/// Sharing of blocks between files (FICLONE, FICLONERANGE, FIDEDUPERANGE), and nothing else that btrfs offers to
+/// everybody: in a volume, which is no overlay, a subvolume made inside would have no limit (R3), and others tell
+/// about the whole pool (E19) or make it write everything back (R6).
+const BTRFS: Switch = Switch {
+    argument: 1,
+    mask: u32::MAX,
+    cases: &[(&[0x4004_9409, 0x4020_940d, 0xc018_9436], ALLOW)],
+    otherwise: ENOTTY,
 };
 
 /// Linux with and without 32-bit and old version names, fixed addresses for debuggers, and asking (E17).
