@@ -88,6 +88,8 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     /// After this it is refused.
     pub expires_at: Option<Timestamp>,
+    /// Last use that was written down; uses are written in batches.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// How much an organization may have at once. In each field `None` = the server's default, 0 = no limit.

@@ -7,6 +7,7 @@ pub mod event;
 pub mod file;
 pub mod id;
 pub mod limits;
+pub mod measure;
 pub mod network;
 pub mod ports;
 pub mod process;

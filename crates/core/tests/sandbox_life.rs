@@ -108,6 +108,7 @@ mod tests {
             (1_u32..4, 1_u32..6).prop_map(|(cpu, disk)| Fact::Resized(size(cpu, disk))),
             Just(Fact::Exited { reason: "killed".to_owned() }),
             Just(Fact::FoundStopped),
+            Just(Fact::Outdated { reason: "too old".to_owned() }),
             Just(Fact::Lost),
             (any::<bool>(), any::<bool>()).prop_map(|(retryable, known)| Fact::Failed {
                 reason: "failed".to_owned(),

@@ -91,13 +91,15 @@ impl Access<'_> {
             Some(key) => key,
             None => self.load(&hash).await?,
         };
+        let now = house.now().wall;
         if !same(&key.hash, &hash) || !house.tenants.has(key.organization) {
             return Err(unknown());
         }
-        if key.expires_at.is_some_and(|expiry| expiry <= house.now().wall) {
+        if key.expires_at.is_some_and(|expiry| expiry <= now) {
             return Err(Error::new(Kind::Unauthenticated, "this API key has expired")
                 .with_hint("make a new one"));
         }
+        house.keys.used(&hash, now);
         Ok(Caller {
             organization: key.organization,
             permissions: key.permissions,
@@ -164,6 +166,7 @@ impl Access<'_> {
             permissions: wanted.permissions,
             created_at: house.now().wall,
             expires_at: wanted.expires_at,
+            last_used_at: None,
         };
         commit::add_key(&*house.store, &key).await?;
         Ok(key)

@@ -150,7 +150,10 @@ pub(crate) async fn audit(house: &House, events: Vec<Event>) -> Result<()> {
 
 /// Writes lines of the audit log.
 pub(crate) async fn add_audit(house: &House, entries: Vec<Entry>) -> Result<()> {
-    house.store.add_audit(entries, house.settings.keep_audit).await
+    let lines = entries.len() as u64;
+    house.store.add_audit(entries, house.settings.keep_audit).await?;
+    house.metrics.audit.fetch_add(lines, std::sync::atomic::Ordering::Relaxed);
+    Ok(())
 }
 
 /// Adds or replaces an organization.
@@ -185,6 +188,11 @@ pub(crate) async fn forget_volumes(house: &House, before: Timestamp) -> Result<(
 /// Adds a key.
 pub(crate) async fn add_key(store: &dyn Store, key: &ApiKey) -> Result<()> {
     store.add_key(key).await
+}
+
+/// Writes down uses of keys, together.
+pub(crate) async fn use_keys(house: &House, uses: Vec<([u8; 32], Timestamp)>) -> Result<()> {
+    house.store.use_keys(uses).await
 }
 
 /// Deletes a key; `false` when there was none.

@@ -33,7 +33,10 @@ pub(crate) async fn drive(house: &House, live: &Live, effect: Effect) -> Result<
         if record.state != effect.state() {
             break;
         }
-        let fact = match perform(house, &record, effect).await {
+        let began = house.now().mono;
+        let performed = perform(house, &record, effect).await;
+        house.metrics.effect(effect, house.now().mono.since(began), performed.is_ok());
+        let fact = match performed {
             Ok(fact) => fact,
             Err(error) => {
                 let fact = failure(&error, effect);

@@ -20,6 +20,7 @@ use crate::feed::Listener;
 use crate::house::{BACKGROUND, House, need};
 use crate::key_cache::KeyCache;
 use crate::living::Living;
+use crate::metrics::Metrics;
 use crate::organizations::Organizations;
 use crate::reach::{self, Reach};
 use crate::ready::Ready;
@@ -80,6 +81,7 @@ impl Engine {
             ready: Ready::default(),
             refusals: Refusals::default(),
             tally: Tally::default(),
+            metrics: Metrics::default(),
             tenants,
             shelf,
             tasks: Tasks::new(),

@@ -36,6 +36,12 @@ impl Feed {
         all.entry(organization).or_insert_with(|| broadcast::Sender::new(BEHIND)).subscribe()
     }
 
+    /// How many listen, of all organizations.
+    pub(crate) fn listeners(&self) -> u64 {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().map(|sender| sender.receiver_count() as u64).sum()
+    }
+
     /// Tells what a new record means, where somebody listens.
     pub(crate) fn tell(&self, before: Option<&Sandbox>, after: &Arc<Sandbox>) {
         if after.warm {

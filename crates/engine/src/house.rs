@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, Notify, Semaphore};
 use crate::audit::Tally;
 use crate::key_cache::KeyCache;
 use crate::living::{Live, Living};
+use crate::metrics::Metrics;
 use crate::network;
 use crate::ready::Ready;
 use crate::refusals::Refusals;
@@ -45,6 +46,7 @@ pub(crate) struct House {
     pub(crate) ready: Ready,
     pub(crate) refusals: Refusals,
     pub(crate) tally: Tally,
+    pub(crate) metrics: Metrics,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) tasks: Tasks,

@@ -72,7 +72,10 @@ impl Reach {
     pub async fn exec(&self, mut request: ExecRequest) -> Result<ExecOutcome> {
         request.env = self.environment(request.env);
         let _busy = self.busy();
-        self.house.runtime.exec(self.id(), request).await
+        let began = self.house.now().mono;
+        let outcome = self.house.runtime.exec(self.id(), request).await;
+        self.house.metrics.commands.note(self.house.now().mono.since(began));
+        outcome
     }
 
     /// The sandbox's environment, what was set later over it, and a call's over both.

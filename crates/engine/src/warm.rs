@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mayfly_core::Result;
 use mayfly_core::id::{SandboxId, SnapshotId};
@@ -69,8 +70,14 @@ pub(crate) async fn claim(
                 return Err(error);
             }
         };
+        if matches!(claimed, Claimed::Yes(..)) {
+            house.metrics.warm.0.fetch_add(1, Ordering::Relaxed);
+        }
         house.warm_nudge.notify_one();
         return Ok(claimed);
+    }
+    if house.settings.warm > 0 {
+        house.metrics.warm.1.fetch_add(1, Ordering::Relaxed);
     }
     Ok(Claimed::NoneReady)
 }

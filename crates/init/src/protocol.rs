@@ -13,7 +13,18 @@ pub use volumes::Volume;
 
 /// Version of this language. An init answers requests of its own and the previous version. Version 2 added
 /// processes that stay, see [`stay`].
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = NEWEST - OLDER;
+
+/// Version of the program. A forkserver is always of its server's own program, so their words carry this one.
+const NEWEST: u16 = 2;
+
+/// How many versions back this is compiled: tests of upgrades make older inits with it.
+#[cfg(not(any(mayfly_older = "1", mayfly_older = "2")))]
+const OLDER: u16 = 0;
+#[cfg(mayfly_older = "1")]
+const OLDER: u16 = 1;
+#[cfg(mayfly_older = "2")]
+const OLDER: u16 = 2;
 
 /// Version that first had the run request as it is; an older init takes no higher number.
 pub const RUN_VERSION: u16 = 1;
@@ -290,7 +301,7 @@ impl Hello {
     /// As a message.
     pub fn encode(&self) -> Vec<u8> {
         Writer::new(fork::HELLO)
-            .u32(VERSION.into())
+            .u32(NEWEST.into())
             .bytes(&self.stage)
             .bytes(&self.filter)
             .u64(self.capabilities)
@@ -302,7 +313,7 @@ impl Hello {
 
     /// From a message after its kind byte; `None` also for another version.
     pub fn decode(reader: &mut Reader<'_>) -> Option<Self> {
-        if reader.u32()? != u32::from(VERSION) {
+        if reader.u32()? != u32::from(NEWEST) {
             return None;
         }
         Some(Self {

@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod config;
 mod exit_code;
+mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod http;

@@ -1,6 +1,8 @@
 //! Start and end of a server: the only place that names concrete adapters.
 
 mod clock;
+mod notify;
+mod register;
 mod restore;
 mod secrets;
 mod uninstall;
@@ -31,6 +33,7 @@ use crate::lock::DataLock;
 use crate::ssh::{self, Gateway};
 use crate::telemetry;
 use clock::{HostClock, HostEntropy};
+pub(crate) use register::clear_gone;
 pub(crate) use restore::restore;
 pub(crate) use uninstall::uninstall;
 
@@ -61,6 +64,7 @@ pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
     telemetry::start(&config.log)?;
     let lock = DataLock::take(&config, options.background).await?;
     restore::check(&config)?;
+    let _entry = register::enter(&config).await;
     let listener = if options.background { None } else { Some(bind(&config).await?) };
     let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let previews = beside(&config, config.server.preview_listen, address, None).await?;
@@ -109,8 +113,10 @@ pub(crate) async fn serve(config: Config, options: ServeOptions) -> Result<()> {
         listeners.spawn(http::serve_tcp(listener, paths, limits, stopped.clone()));
     }
     announce(&listen, options);
+    notify::tell(notify::READY);
     wait_for_end(options, &app, &*store).await?;
     tracing::info!("draining");
+    notify::tell(notify::STOPPING);
     let _ = stop.send(true);
     app.sockets.end(limits.drain).await;
     while listeners.join_next().await.is_some() {}
@@ -314,6 +320,7 @@ fn http_options(config: &Config, options: ServeOptions, listen: &str) -> http::O
         websockets: usize::try_from(config.server.websockets).unwrap_or(usize::MAX),
         listeners: usize::try_from(config.server.listeners).unwrap_or(usize::MAX),
         cors_origins: config.server.cors_origins.clone(),
+        data_dir: config.storage.data_dir.clone(),
         websockets_per_key: usize::try_from(config.server.websockets_per_key).unwrap_or(usize::MAX),
         ..http::Options::default()
     }

@@ -148,15 +148,24 @@ pub(crate) struct Audit {
     open: HashMap<SandboxId, (File, u64)>,
     /// Lines that could not be written: the disk is full or the folder is gone.
     pub(crate) lost: u64,
+    /// Connections and flows that were allowed.
+    pub(crate) allowed: u64,
+    /// Connections, datagrams and queries that were denied, those counted together each.
+    pub(crate) denied: u64,
 }
 
 impl Audit {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, open: HashMap::new(), lost: 0 }
+        Self { folder, open: HashMap::new(), lost: 0, allowed: 0, denied: 0 }
     }
 
     /// Appends a line.
     pub(crate) fn write(&mut self, id: &SandboxId, record: &Record) {
+        match record.kind {
+            Kind::Open => self.allowed += 1,
+            Kind::Denied => self.denied += record.count,
+            Kind::End => {}
+        }
         let line = format!("{record}\n");
         if self.append(id, line.as_bytes()).is_err() {
             self.open.remove(id);

@@ -225,12 +225,14 @@ impl State {
         match request {
             Request::Hello => {
                 let text = format!(
-                    "sandboxes {} connections {} flows {} lookups {} audit-lost {}",
+                    "sandboxes {} connections {} flows {} lookups {} audit-lost {} allowed {} denied {}",
                     self.sandboxes.len(),
                     self.relays.len(),
                     self.flows.len(),
                     self.lookups.len(),
-                    self.audit.lost
+                    self.audit.lost,
+                    self.audit.allowed,
+                    self.audit.denied
                 );
                 (Status::Done, text.into_bytes())
             }

@@ -265,7 +265,7 @@ impl Machine {
     }
 
     fn observed(&self, id: SandboxId) -> Observed {
-        Observed { id, running: self.running, frozen: self.frozen }
+        Observed { id, running: self.running, frozen: self.frozen, outdated: None }
     }
 }
 

@@ -326,6 +326,18 @@ impl Store for FakeStore {
         Ok(self.with(|rows| rows.keys.values().filter(mine).cloned().collect()).await)
     }
 
+    async fn use_keys(&self, uses: Vec<([u8; 32], Timestamp)>) -> Result<()> {
+        self.with(|rows| {
+            for key in rows.keys.values_mut() {
+                let used =
+                    uses.iter().filter(|(hash, _)| *hash == key.hash).map(|(_, at)| *at).max();
+                key.last_used_at = key.last_used_at.max(used);
+            }
+        })
+        .await;
+        Ok(())
+    }
+
     async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool> {
         let at = (organization, name.to_owned());
         Ok(self.with(|rows| rows.keys.remove(&at).is_some()).await)

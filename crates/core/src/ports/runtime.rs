@@ -60,6 +60,8 @@ pub struct Observed {
     pub running: bool,
     /// Whether it is frozen.
     pub frozen: bool,
+    /// Version of its process 1 where that is too old to be spoken with: it can only be stopped.
+    pub outdated: Option<u32>,
 }
 
 /// A sandbox whose first process ended without being asked to.
@@ -104,6 +106,65 @@ pub struct Usage {
     pub disk_bytes: Option<u64>,
     /// Processes and threads alive.
     pub pids: u64,
+}
+
+/// Room for sandboxes at one moment, bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// The store that sandboxes share; `None` where their folders lie plainly on the disk.
+    pub pool: Option<Extent>,
+    /// The disk of the data directory.
+    pub disk: Extent,
+    /// What is always left free on that disk.
+    pub reserve: u64,
+    /// Memory of the host; free is what new processes could have.
+    pub memory: Extent,
+    /// What lies in the pool beside the sandboxes' own folders, such as `captures`.
+    pub shares: Vec<Share>,
+}
+
+/// A size and what is free of it, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Size.
+    pub size: u64,
+    /// Free.
+    pub free: u64,
+}
+
+/// Things of one kind and what they take together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Kind, in the plural.
+    pub name: String,
+    /// How many; `None` where they are not counted.
+    pub count: Option<u64>,
+    /// Bytes; `None` where nothing counts them.
+    pub bytes: Option<u64>,
+}
+
+/// What sandboxes reached for since their network was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// TCP connections open now.
+    pub connections: u64,
+    /// Connections and flows that were allowed.
+    pub allowed: u64,
+    /// Connections, datagrams and queries that were denied.
+    pub denied: u64,
+    /// Lines that the audit of connections lost.
+    pub audit_lost: u64,
+}
+
+/// Something that nothing names any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Kind, in the singular: `capture`, `sandbox`, `layer`, `process`, ...
+    pub kind: &'static str,
+    /// Which one.
+    pub name: String,
+    /// Why it stays; `None` = it is taken away.
+    pub kept: Option<String>,
 }
 
 /// Whether a layer of isolation holds on this host.
@@ -202,6 +263,22 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// A runtime whose sandboxes share no store changes nothing.
     async fn guard_disk(&self, sizes: &[(SandboxId, u64)]) -> Result<Vec<DiskGuard>> {
         let _ = sizes;
+        Ok(Vec::new())
+    }
+
+    /// Room at this moment, and what takes it.
+    async fn space(&self) -> Result<Space> {
+        Ok(Space::default())
+    }
+
+    /// What sandboxes reached for, together. It begins anew when their network does.
+    async fn traffic(&self) -> Result<Traffic> {
+        Ok(Traffic::default())
+    }
+
+    /// Finds what was generated for sandboxes and is of no use to any now or later, and deletes it unless `dry`.
+    async fn leftovers(&self, dry: bool) -> Result<Vec<Leftover>> {
+        let _ = dry;
         Ok(Vec::new())
     }
 

@@ -7,6 +7,7 @@ use crate::access::{ApiKey, Organization, SshAccess};
 use crate::audit;
 use crate::event::Event;
 use crate::id::{OrganizationId, SandboxId, SnapshotId};
+use crate::measure::Reading;
 use crate::sandbox::{Sandbox, State};
 use crate::snapshot::Snapshot;
 use crate::time::{Moment, Timestamp};
@@ -127,6 +128,15 @@ impl std::fmt::Debug for Copy {
     }
 }
 
+/// How busy a store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Writes that wait now.
+    pub queued: u64,
+    /// How long transactions took to be written.
+    pub commits: Reading,
+}
+
 /// Platform state. One writer; every call is one transaction; what returned `Ok` survives kill -9.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -134,6 +144,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [`crate::Kind::Unsupported`] where the state lies elsewhere and is backed up there.
     async fn copy(&self) -> Result<Copy> {
         Err(crate::Error::unsupported("a copy of this store"))
+    }
+
+    /// How busy it is; nothing where it is not measured.
+    fn load(&self) -> Load {
+        Load::default()
     }
 
     /// Writes a change of a sandbox if the record still has the expected version.
@@ -202,6 +217,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Keys of an organization, by name.
     async fn keys(&self, organization: OrganizationId) -> Result<Vec<ApiKey>>;
+
+    /// Moves only `last_used_at` of the keys of these hashes forward, together; unknown ones are passed over.
+    async fn use_keys(&self, uses: Vec<([u8; 32], Timestamp)>) -> Result<()>;
 
     /// Deletes a key; `false` when there was none.
     async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool>;

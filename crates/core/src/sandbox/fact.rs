@@ -30,6 +30,11 @@ pub enum Fact {
     },
     /// It was found without processes, its files kept, when the server came back.
     FoundStopped,
+    /// It runs, and nothing inside can be reached: an older server started it.
+    Outdated {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// Nothing of it was found.
     Lost,
     /// The effect of the present transition failed and left nothing half done.

@@ -77,6 +77,12 @@ pub fn on_fact(sandbox: &Sandbox, fact: Fact, now: Moment) -> Step {
             let reason = "its processes ended while the server was away".to_owned();
             stopped(sandbox, Some(reason), now)
         }
+        (Started | Paused, Fact::Outdated { .. }) if sandbox.warm => destroy(sandbox, now),
+        (Started | Paused, Fact::Outdated { reason }) => {
+            let mut step = unchanged(sandbox);
+            step.next.error_reason = Some(reason);
+            step
+        }
         (Archiving, Fact::Archived) => settle(sandbox, Archived, now),
         (Restoring, Fact::Restored) => act(sandbox, Starting, Desired::Started, Effect::Start, now),
         (Pausing, Fact::Frozen) => settle(sandbox, Paused, now),
@@ -111,6 +117,7 @@ pub fn on_fact(sandbox: &Sandbox, fact: Fact, now: Moment) -> Step {
             | Fact::Resized(_)
             | Fact::Exited { .. }
             | Fact::FoundStopped
+            | Fact::Outdated { .. }
             | Fact::Failed { .. },
         ) => unchanged(sandbox),
     }

@@ -42,6 +42,14 @@ fn deviation(record: &Sandbox, observed: Option<&Observed>) -> Option<Fact> {
             Some(Fact::Lost)
         }
         (State::Started | State::Paused, Some(seen)) if !seen.running => Some(Fact::FoundStopped),
+        (State::Started | State::Paused, Some(Observed { outdated: Some(version), .. })) => {
+            let reason = format!(
+                "an older server started it, and this one does not speak version {version} with its process 1; \
+                 stop it and start it again, its files stay"
+            );
+            // Told once.
+            (record.error_reason.as_ref() != Some(&reason)).then_some(Fact::Outdated { reason })
+        }
         _ => None,
     }
 }

@@ -4,8 +4,10 @@ mod audit;
 mod background;
 mod backup;
 mod copy;
+mod df;
 mod doctor;
 mod exec;
+mod gc;
 mod key;
 mod logs;
 mod marked;
@@ -86,6 +88,10 @@ enum Command {
     Audit(audit::Audit),
     /// Show which layers of isolation this host offers
     Doctor,
+    /// Show what takes room: in the data directory, the pool and memory
+    Df,
+    /// Take away what nothing names: of this server, and of killed servers whose data directory is gone
+    Gc(gc::Gc),
     /// Delete all sandboxes and the data directory
     Uninstall(uninstall::Uninstall),
     /// Write everything of the server into one file, while it runs
@@ -125,6 +131,8 @@ fn dispatch(cli: Cli, output: &Output) -> Ended {
         Command::Org(org) => block_on(org.run(&session)),
         Command::Audit(audit) => block_on(audit.run(&session)),
         Command::Doctor => block_on(doctor::run(&session)),
+        Command::Df => block_on(df::run(&session)),
+        Command::Gc(gc) => block_on(gc.run(&session)),
         Command::Backup(backup) => block_on(backup.run(&session)),
         Command::Restore(restore) => block_on(restore.run(&session)),
         Command::Uninstall(uninstall) => block_on(uninstall.run(&session)),
@@ -154,9 +162,8 @@ impl Session<'_> {
         Config::load(&Overrides { file, listen, data_dir })
     }
 
-    /// A client of the server that the options and the environment name; starts one when none is named and
-    /// none runs.
-    async fn client(&self) -> Result<Client> {
+    /// A client of the server that the options and the environment name; `None` = they name none.
+    fn named(&self) -> Result<Option<Client>> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let url = self
             .globals
@@ -164,9 +171,15 @@ impl Session<'_> {
             .clone()
             .or_else(|| variable("MAYFLY_URL"))
             .or_else(|| variable("DAYTONA_API_URL"));
-        if let Some(url) = url {
-            let key = variable("MAYFLY_API_KEY").or_else(|| variable("DAYTONA_API_KEY"));
-            return Client::new(Place::of_url(&url, key)?).within(self.globals.org.clone());
+        let Some(url) = url else { return Ok(None) };
+        let key = variable("MAYFLY_API_KEY").or_else(|| variable("DAYTONA_API_KEY"));
+        Client::new(Place::of_url(&url, key)?).within(self.globals.org.clone()).map(Some)
+    }
+
+    /// The same, or of the data directory's own server, which is started where it does not run.
+    async fn client(&self) -> Result<Client> {
+        if let Some(client) = self.named()? {
+            return Ok(client);
         }
         let config = self.config(None)?;
         background::ensure(&config, self.globals.config.as_deref(), self.output).await?;

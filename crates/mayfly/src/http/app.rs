@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub(crate) struct Options {
     pub(crate) event_ping: Duration,
     /// Origins whose pages may read answers in a browser, such as `https://app.example.com`.
     pub(crate) cors_origins: Vec<String>,
+    /// Folder of the server's state.
+    pub(crate) data_dir: PathBuf,
 }
 
 impl Default for Options {
@@ -81,6 +84,7 @@ impl Default for Options {
             listeners: 1_000,
             event_ping: Duration::from_secs(25),
             cors_origins: Vec::new(),
+            data_dir: PathBuf::new(),
         }
     }
 }

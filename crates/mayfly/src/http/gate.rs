@@ -17,6 +17,7 @@ use mayfly_engine::{Access, Refusal};
 use super::app::{App, Who};
 use super::audit_line::{Line, Made};
 use super::cors;
+use super::counters::Class;
 use super::fault::{Answer, Fault};
 use super::leftover::Leftover;
 use super::pass::{self, Pass};
@@ -50,6 +51,7 @@ pub(crate) struct Admitted(pub(crate) Who);
 
 /// The one layer around all handlers.
 pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let began = std::time::Instant::now();
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let foreign = cors::foreign(&app, request.headers());
     if let Some(answer) = cors::preflight(foreign.as_ref(), &request) {
@@ -88,6 +90,7 @@ pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Nex
             let _ = app.strangers.take(&from, app.clock.now().mono);
         }
         if let Some(rule) = rule(response.status()) {
+            app.counters.refused(rule);
             let route = route.as_ref().map_or("an unknown path", MatchedPath::as_str);
             let refusal = Refusal {
                 organization: who.map(|Who(caller)| caller.organization),
@@ -101,7 +104,8 @@ pub(crate) async fn pass(State(app): State<App>, mut request: Request, next: Nex
     } else {
         response
     };
-    app.counters.answered(response.status());
+    let class = Class::of(&method, route.as_ref().map(MatchedPath::as_str));
+    app.counters.answered(class, response.status(), began.elapsed());
     cors::allow(&app, foreign, &mut response);
     response
 }

@@ -41,7 +41,7 @@ impl KeyBody {
             name: key.name,
             created_at: rfc3339(key.created_at),
             permissions: key.permissions.into_iter().map(Permission::as_str).collect(),
-            last_used_at: None,
+            last_used_at: key.last_used_at.map(rfc3339),
             expires_at: key.expires_at.map(rfc3339),
             user_id: organization.clone(),
             organization_id: organization,

@@ -48,6 +48,7 @@ mod signed;
 mod snapshots;
 mod sockets;
 mod ssh_access;
+mod system;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -94,6 +95,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(audit::router())
         .merge(events::router())
         .merge(backup::router())
+        .merge(system::router())
         .merge(signed::router())
         .merge(preview::links())
         .merge(ssh_access::router())

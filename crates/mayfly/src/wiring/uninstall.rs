@@ -57,6 +57,7 @@ pub(crate) async fn uninstall(config: &Config) -> Result<Removed> {
             .with_hint("name the one to remove with --data-dir"));
     }
     let lock = DataLock::take(config, false).await?;
+    let entry = super::register::enter(config).await;
     let mut options = runtime_options(config)?;
     options.namespaces = 0;
     let runtime = std::sync::Arc::new(LocalRuntime::open(options).await?);
@@ -72,6 +73,9 @@ pub(crate) async fn uninstall(config: &Config) -> Result<Removed> {
     lock::delete_folder(config)?;
     // Fails where something of somebody else is left, which is told.
     let _ = fs::remove_dir(data);
+    if let Some(entry) = entry {
+        entry.erase();
+    }
     Ok(Removed { sandboxes, left })
 }
 

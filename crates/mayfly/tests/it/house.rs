@@ -1,6 +1,6 @@
 //! A data directory of one test, the program on it, and its server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,12 @@ impl House {
 
     /// The program with this data directory and nothing of the caller's environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_mayfly")), arguments)
+    }
+
+    /// The same with another program.
+    pub(crate) fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path());
         command.env("MAYFLY_POOL_NAMESPACES", "2");
         command.env("MAYFLY_STORAGE_DATA_DIR", self.data());

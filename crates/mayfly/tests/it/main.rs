@@ -3,11 +3,17 @@
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod gc;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod newcomer;
+#[cfg(test)]
 mod ordinary_user;
+#[cfg(test)]
+mod packaging;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]
@@ -16,3 +22,5 @@ mod socket;
 mod sockets;
 #[cfg(test)]
 mod terminal;
+#[cfg(test)]
+mod upgrade;

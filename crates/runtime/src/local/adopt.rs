@@ -37,17 +37,14 @@ pub(super) fn adopt(
             // Only another language is refused: a frozen or busy one answers late, one with as many clients as
             // it can have not at all, and the kernel's word on who listens is enough.
             let frozen = cgroups.group(slot).is_frozen().unwrap_or(false);
-            let speaks = frozen || greet(&socket, ADOPTION_PATIENCE) != Greeting::Foreign;
+            let greeting =
+                if frozen { Greeting::Silent } else { greet(&socket, ADOPTION_PATIENCE) };
             match spec {
-                Some(spec) if speaks => {
-                    let place = (slot, ids);
-                    Some(Live::new(
-                        (id, spec),
-                        place,
-                        cgroups.group(slot),
-                        (pid, pidfd.into()),
-                        None,
-                    ))
+                Some(spec) if greeting != Greeting::Foreign => {
+                    let (place, process) = ((slot, ids), (pid, pidfd.into()));
+                    let live = Live::new((id, spec), place, cgroups.group(slot), process, None);
+                    note(&live, greeting);
+                    Some(live)
                 }
                 _ => {
                     let _ =
@@ -64,6 +61,15 @@ pub(super) fn adopt(
         }
     }
     adopted
+}
+
+/// Notes of a process 1 that it speaks an older version than is spoken here: its sandbox runs on, and can only be
+/// stopped.
+pub(super) fn note(live: &Live, greeting: Greeting) {
+    if let Greeting::Outdated(version) = greeting {
+        tracing::warn!(sandbox = %live.id, version, "an older server started it; stop it and start it again");
+        let _ = live.outdated.set(version);
+    }
 }
 
 fn connect(sockets: &Sockets, id: SandboxId) -> Option<OwnedFd> {

@@ -141,7 +141,7 @@ pub(super) fn make_private(path: &Path) -> Result<()> {
 }
 
 /// Names the parent group after the data directory, so that several servers do not share groups.
-fn group_name(data_dir: &Path) -> Result<String> {
+pub(super) fn group_name(data_dir: &Path) -> Result<String> {
     use sha2::Digest as _;
     let whole =
         fs::canonicalize(data_dir).map_err(|error| Error::internal("data directory", error))?;

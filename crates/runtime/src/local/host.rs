@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use mayfly_core::id::SandboxId;
@@ -21,7 +21,7 @@ use mayfly_core::{Error, Kind, Result};
 use mayfly_init::protocol::{Create, Overlay, WEAK_NETWORK, Writer, init};
 use tokio::sync::mpsc;
 
-use super::adopt::adopt;
+use super::adopt::{adopt, note};
 use super::cgroup::Limits;
 use super::forkserver::{self, path_bytes};
 use super::ground::{Ground, make_private, private_folder};
@@ -54,8 +54,8 @@ const MAX_SHM: u64 = 64 << 20;
 /// Everything the verbs work with.
 #[derive(Debug)]
 pub(super) struct Host {
-    options: Options,
-    data: OwnedFd,
+    pub(super) options: Options,
+    pub(super) data: OwnedFd,
     pub(super) profile: Profile,
     pub(super) ground: Ground,
     pub(super) kits: Arc<Kits>,
@@ -65,6 +65,8 @@ pub(super) struct Host {
     image: Mutex<Option<HostImage>>,
     /// Whether sandboxes were deleted since the pool was last asked for their space.
     freed: Mutex<bool>,
+    /// Sandboxes that an earlier server started; which layers they stand on is not known.
+    adopted: Mutex<Vec<Weak<Live>>>,
     /// Sandboxes that began to run and whose end must be watched.
     started: mpsc::Sender<Arc<Live>>,
 }
@@ -109,19 +111,27 @@ impl Host {
             network,
             image: Mutex::new(None),
             freed: Mutex::new(true),
+            adopted: Mutex::default(),
             started,
         };
-        for live in adopted {
-            host.began(live);
-        }
+        let adopted = adopted.into_iter().map(|live| Arc::downgrade(&host.began(live))).collect();
+        *host.adopted.lock().unwrap_or_else(PoisonError::into_inner) = adopted;
         Ok(host)
     }
 
-    fn began(&self, live: Live) {
+    fn began(&self, live: Live) -> Arc<Live> {
         let live = Arc::new(live);
         self.registry.insert(Arc::clone(&live));
         // The queue is as long as sandboxes are many; a full one only delays the watch.
-        let _ = self.started.blocking_send(live);
+        let _ = self.started.blocking_send(Arc::clone(&live));
+        live
+    }
+
+    /// How many running sandboxes an earlier server started.
+    pub(super) fn adopted(&self) -> usize {
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        adopted.retain(|live| live.strong_count() > 0);
+        adopted.len()
     }
 
     /// The `host` image as the host stands now; generated once, then two milliseconds to check.
@@ -135,7 +145,7 @@ impl Host {
     }
 
     /// Where generated layers lie.
-    fn layers(&self) -> PathBuf {
+    pub(super) fn layers(&self) -> PathBuf {
         self.options.data_dir.join("layers")
     }
 
@@ -312,7 +322,12 @@ impl Host {
             return Err(Error::unsupported("pausing in the isolation profile `unprivileged`")
                 .with_hint("stop the sandbox, or run the server as root"));
         }
-        live.group.freeze(frozen)
+        live.group.freeze(frozen)?;
+        // Of one that was found frozen nothing is known until it can answer.
+        if !frozen && let Ok(socket) = self.sockets.connect(id) {
+            note(&live, super::init::greet(&socket, LOGS_PATIENCE));
+        }
+        Ok(())
     }
 
     /// Changes limits, live when it runs.
@@ -388,7 +403,7 @@ impl Host {
         if patience > 0 && live.group.is_frozen().unwrap_or(false) {
             live.group.freeze(false)?;
         }
-        let asked = patience > 0 && self.ask_to_end(live.id);
+        let asked = patience > 0 && self.ask_to_end(live);
         if !(asked && live.await_end(patience)) {
             live.kill();
             // A frozen process of a version 1 freezer dies only when it is thawed.
@@ -404,8 +419,12 @@ impl Host {
         self.bury(live).map(drop)
     }
 
-    fn ask_to_end(&self, id: SandboxId) -> bool {
-        let Ok(socket) = self.sockets.connect(id) else { return false };
+    fn ask_to_end(&self, live: &Live) -> bool {
+        // What the request means to another version is not known.
+        if live.outdated.get().is_some() {
+            return false;
+        }
+        let Ok(socket) = self.sockets.connect(live.id) else { return false };
         let packet = Writer::new(init::SHUTDOWN).finish();
         rustix::net::send(&socket, &packet, rustix::net::SendFlags::NOSIGNAL).is_ok()
     }

@@ -90,6 +90,8 @@ pub(super) enum Greeting {
     Understood,
     /// It said nothing in time, or had no room for one more client.
     Silent,
+    /// It speaks this version of our language, which is not spoken here any more.
+    Outdated(u32),
     /// It answered in another language.
     Foreign,
 }
@@ -122,11 +124,11 @@ fn judge(answer: &[u8]) -> Greeting {
         None => Greeting::Silent,
         Some(init::FAILED) if reader.u8() == Some(Stage::Busy as u8) => Greeting::Silent,
         // One version back is served, so that a server can be replaced while sandboxes live.
-        Some(init::PONG)
-            if reader.u32().is_some_and(|version| version.abs_diff(VERSION.into()) <= 1) =>
-        {
-            Greeting::Understood
-        }
+        Some(init::PONG) => match reader.u32() {
+            Some(version) if version.abs_diff(VERSION.into()) <= 1 => Greeting::Understood,
+            Some(version) => Greeting::Outdated(version),
+            None => Greeting::Foreign,
+        },
         Some(_) => Greeting::Foreign,
     }
 }
@@ -209,7 +211,10 @@ mod tests {
         for (answer, expected) in [
             (pong(ours), Greeting::Understood),
             (pong(ours - 1), Greeting::Understood),
-            (pong(ours + 2), Greeting::Foreign),
+            (pong(ours + 1), Greeting::Understood),
+            (pong(ours + 2), Greeting::Outdated(ours + 2)),
+            (pong(ours - 2), Greeting::Outdated(ours - 2)),
+            (Writer::new(init::PONG).finish(), Greeting::Foreign),
             (failed(Stage::Busy), Greeting::Silent),
             (failed(Stage::Request), Greeting::Foreign),
             (b"HTTP/1.1 400".to_vec(), Greeting::Foreign),

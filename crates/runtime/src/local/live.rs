@@ -33,6 +33,8 @@ pub(super) struct Live {
     pub(super) spec: Spec,
     /// Set when its end was asked for, so that it is no surprise.
     pub(super) ending: AtomicBool,
+    /// Version of its process 1 where that is not spoken here.
+    pub(super) outdated: OnceLock<u32>,
     user: OnceLock<Identity>,
     root: OnceLock<Arc<Root>>,
 }
@@ -54,6 +56,7 @@ impl Live {
             pidfd,
             spec,
             ending: AtomicBool::new(false),
+            outdated: OnceLock::new(),
             user: user.map_or_else(OnceLock::new, OnceLock::from),
             root: OnceLock::new(),
         }
@@ -179,6 +182,16 @@ pub(super) fn not_started(id: SandboxId) -> Error {
         .with_hint("start it first")
 }
 
+/// The refusal of what needs words with a process 1 that speaks a version too old.
+fn outdated(id: SandboxId, version: u32) -> Error {
+    Error::conflict(format!(
+        "sandbox {id} was started by an older server: its process 1 speaks version {version}, and this server \
+         {} and the one before",
+        mayfly_init::protocol::VERSION
+    ))
+    .with_hint("stop the sandbox and start it again: its files stay, its processes end")
+}
+
 /// A descriptor that names the process for ever, if it still lives.
 pub(super) fn open_pidfd(pid: i32) -> Option<OwnedFd> {
     rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
@@ -196,9 +209,13 @@ impl Registry {
         self.live().get(&id).cloned()
     }
 
-    /// A sandbox that must run.
+    /// A sandbox that must run, and be one that this server speaks with.
     pub(super) fn started(&self, id: SandboxId) -> Result<Arc<Live>> {
-        self.get(id).ok_or_else(|| not_started(id))
+        let live = self.get(id).ok_or_else(|| not_started(id))?;
+        match live.outdated.get() {
+            Some(version) => Err(outdated(id, *version)),
+            None => Ok(live),
+        }
     }
 
     pub(super) fn insert(&self, live: Arc<Live>) {

@@ -17,7 +17,8 @@ use mayfly_core::ports::captures::Captures;
 use mayfly_core::ports::files::Files;
 use mayfly_core::ports::processes::Processes;
 use mayfly_core::ports::runtime::{
-    DiskGuard, Exit, Layer, Notice, Observed, Places, Profile, Runtime, SandboxSpec, Usage,
+    DiskGuard, Exit, Layer, Leftover, Notice, Observed, Places, Profile, Runtime, SandboxSpec,
+    Space, Traffic, Usage,
 };
 use mayfly_core::ports::volumes::Volumes;
 use mayfly_core::process::{ExecOutcome, ExecRequest, ProcessLog};
@@ -35,7 +36,7 @@ use super::options::Options;
 use super::ports::{self, Ports};
 use super::stay::LocalProcesses;
 use super::volumes::{self, LocalVolumes};
-use super::{doctor, exec, family, logs};
+use super::{doctor, exec, family, logs, space};
 
 /// Ends that may wait to be fetched; sandboxes are fewer.
 const EXITS: usize = 65_536;
@@ -321,6 +322,18 @@ impl Runtime for LocalRuntime {
         self.on_host(move |host| host.ground.storage.guard(&sizes)).await
     }
 
+    async fn space(&self) -> Result<Space> {
+        self.on_host(space::measure).await
+    }
+
+    async fn traffic(&self) -> Result<Traffic> {
+        self.on_host(|host| host.network.traffic()).await
+    }
+
+    async fn leftovers(&self, dry: bool) -> Result<Vec<Leftover>> {
+        self.on_host(move |host| space::old_layers(host, dry)).await
+    }
+
     async fn list(&self) -> Result<Vec<Observed>> {
         self.on_host(|host| {
             let mut found: BTreeMap<SandboxId, Observed> = host
@@ -328,11 +341,12 @@ impl Runtime for LocalRuntime {
                 .storage
                 .sandboxes()?
                 .into_iter()
-                .map(|id| (id, Observed { id, running: false, frozen: false }))
+                .map(|id| (id, Observed { id, running: false, frozen: false, outdated: None }))
                 .collect();
             for live in host.registry.all() {
                 let frozen = live.group.is_frozen().unwrap_or(false);
-                found.insert(live.id, Observed { id: live.id, running: live.is_alive(), frozen });
+                let (running, outdated) = (live.is_alive(), live.outdated.get().copied());
+                found.insert(live.id, Observed { id: live.id, running, frozen, outdated });
             }
             Ok(found.into_values().collect())
         })

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mayfly_core::ports::store::Load;
 use mayfly_core::{Error, Kind, Result};
 use rusqlite::{Connection, OpenFlags};
 
@@ -73,6 +74,11 @@ impl Database {
         let (checkpointer, nudge) = Checkpointer::start(log, broken.clone())?;
         let writer = Writer::start(connection, broken, Some(nudge))?;
         Ok(Self { writer, readers: Some(readers), _checkpointer: Some(checkpointer) })
+    }
+
+    /// How busy its writer is.
+    pub fn load(&self) -> Load {
+        self.writer.load()
     }
 
     /// Runs the work inside the next transaction and answers after its commit; `operation` completes

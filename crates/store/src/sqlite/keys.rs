@@ -10,12 +10,13 @@ use uuid::Uuid;
 use super::fault::Fault;
 use crate::rows;
 
-const COLUMNS: &str = "hash, organization, name, masked, permissions, created_at, expires_at";
+const COLUMNS: &str =
+    "hash, organization, name, masked, permissions, created_at, expires_at, last_used_at";
 
 pub(super) fn add(db: &Connection, key: &ApiKey) -> Result<(), Fault> {
     let added = db
         .prepare_cached(&format!(
-            "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+            "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
         ))?
         .execute(params![
             key.hash,
@@ -25,6 +26,7 @@ pub(super) fn add(db: &Connection, key: &ApiKey) -> Result<(), Fault> {
             rows::permissions_text(&key.permissions),
             key.created_at.0,
             key.expires_at.map(|at| at.0),
+            key.last_used_at.map(|at| at.0),
         ]);
     match added {
         Ok(_) => Ok(()),
@@ -51,6 +53,16 @@ pub(super) fn list(db: &Connection, organization: OrganizationId) -> Result<Vec<
     Ok(keys.collect::<rusqlite::Result<_>>()?)
 }
 
+pub(super) fn mark_used(db: &Connection, uses: &[([u8; 32], Timestamp)]) -> Result<(), Fault> {
+    let mut statement = db.prepare_cached(
+        "UPDATE keys SET last_used_at = max(?2, ifnull(last_used_at, ?2)) WHERE hash = ?1",
+    )?;
+    for (hash, at) in uses {
+        statement.execute(params![hash, at.0])?;
+    }
+    Ok(())
+}
+
 pub(super) fn delete(
     db: &Connection,
     organization: OrganizationId,
@@ -71,5 +83,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
         permissions: rows::permissions(4, &row.get::<_, String>(4)?)?,
         created_at: Timestamp(row.get(5)?),
         expires_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+        last_used_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
     })
 }

@@ -26,6 +26,7 @@ pub(super) const PLATFORM: Schema = Schema {
         include_str!("migrations/0004_tenants.sql"),
         include_str!("migrations/0005_later_env.sql"),
         include_str!("migrations/0006_volumes.sql"),
+        include_str!("migrations/0007_key_uses.sql"),
     ],
     hint: "point storage.data_dir at a folder of its own",
 };

@@ -31,7 +31,7 @@ use mayfly_core::audit::{Entry, Look, Page};
 use mayfly_core::event::Event;
 use mayfly_core::id::{OrganizationId, SandboxId, SnapshotId};
 use mayfly_core::ports::clock::Clock;
-use mayfly_core::ports::store::{Change, Copy, SandboxPage, SandboxQuery, Store, Swap};
+use mayfly_core::ports::store::{Change, Copy, Load, SandboxPage, SandboxQuery, Store, Swap};
 use mayfly_core::sandbox::Sandbox;
 use mayfly_core::snapshot::Snapshot;
 use mayfly_core::time::{Moment, Timestamp};
@@ -73,6 +73,10 @@ impl Store for SqliteStore {
         tokio::task::spawn_blocking(move || copy::copy(&path))
             .await
             .map_err(|error| Error::internal("the copy of the database broke off", error))?
+    }
+
+    fn load(&self) -> Load {
+        self.database.load()
     }
 
     async fn replace(&self, change: Change) -> Result<Swap> {
@@ -194,6 +198,12 @@ impl Store for SqliteStore {
 
     async fn keys(&self, organization: OrganizationId) -> Result<Vec<ApiKey>> {
         self.database.read("list keys", move |db| keys::list(db, organization)).await
+    }
+
+    async fn use_keys(&self, uses: Vec<([u8; 32], Timestamp)>) -> Result<()> {
+        self.database
+            .write(Durability::Kill, "note the use of keys", move |db| keys::mark_used(db, &uses))
+            .await
     }
 
     async fn delete_key(&self, organization: OrganizationId, name: &str) -> Result<bool> {

@@ -10,7 +10,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
+use mayfly_core::measure::Histogram;
+use mayfly_core::ports::store::Load;
 use mayfly_core::{Error, Result};
 use rusqlite::{Connection, ffi};
 use tokio::sync::{mpsc, oneshot};
@@ -52,6 +55,7 @@ impl Broken {
 /// Handle to the writer's thread.
 #[derive(Debug)]
 pub(super) struct Writer {
+    commits: Arc<Histogram>,
     queue: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -64,11 +68,19 @@ impl Writer {
         nudge: Option<Nudge>,
     ) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
+        let commits = Arc::new(Histogram::default());
+        let measured = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || Batches { connection, broken, nudge, mode: None }.run(jobs))
+            .spawn(move || Batches { connection, broken, nudge, mode: None, measured }.run(jobs))
             .map_err(|error| Error::internal("cannot start the store's writer thread", error))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { commits, queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// How busy it is.
+    pub(super) fn load(&self) -> Load {
+        let queued = self.queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity());
+        Load { queued: queued as u64, commits: self.commits.read() }
     }
 
     /// Runs the work inside the next transaction; answers after its commit. The work runs a second time when
@@ -178,6 +190,7 @@ struct Batches {
     broken: Broken,
     nudge: Option<Nudge>,
     mode: Option<Durability>,
+    measured: Arc<Histogram>,
 }
 
 impl Batches {
@@ -192,7 +205,9 @@ impl Batches {
             if batch.is_empty() {
                 continue;
             }
+            let began = Instant::now();
             let outcome = if self.broken.is_set() { Err(None) } else { self.commit(&mut batch) };
+            self.measured.note(began.elapsed());
             let reason = |operation: &str| match &outcome {
                 Err(Some(code)) => {
                     fault::explain(operation, rusqlite::Error::SqliteFailure(*code, None))

@@ -208,6 +208,7 @@ async fn keys_are_found_by_hash_listed_by_name_and_deleted() {
         permissions: BTreeSet::from([Permission::WriteSandboxes, Permission::Admin]),
         created_at: Timestamp(1),
         expires_at: Some(Timestamp(9)),
+        last_used_at: None,
     };
     store.add_key(&key("b", 1)).await.unwrap();
     store.add_key(&key("a", 2)).await.unwrap();

@@ -320,6 +320,7 @@ async fn keys(store: &dyn Store) {
             permissions: BTreeSet::from([Permission::WriteSandboxes, Permission::Admin]),
             created_at: Timestamp(3),
             expires_at: Some(Timestamp(4)),
+            last_used_at: None,
         }
     };
     let (b, a) = (key(mine, "b"), key(mine, "a"));
@@ -330,7 +331,14 @@ async fn keys(store: &dyn Store) {
     assert_eq!(taken.kind(), Kind::Conflict);
     assert_eq!(store.key_by_hash(&b.hash).await.expect("by hash"), Some(b.clone()));
     assert_eq!(store.key_by_hash(&[9; 32]).await.expect("by hash"), None);
-    assert_eq!(store.keys(mine).await.expect("list"), [a, b.clone()], "by name");
+    assert_eq!(store.keys(mine).await.expect("list"), [a.clone(), b.clone()], "by name");
+    for at in [7, 5] {
+        let uses = vec![(b.hash, Timestamp(at)), ([9; 32], Timestamp(at))];
+        store.use_keys(uses).await.expect("used");
+    }
+    let b = ApiKey { last_used_at: Some(Timestamp(7)), ..b };
+    assert_eq!(store.keys(mine).await.expect("list"), [a, b.clone()], "uses only move forward");
+    assert_eq!(store.key_by_hash(&b.hash).await.expect("by hash"), Some(b.clone()));
     assert!(store.delete_key(mine, "b").await.expect("delete"));
     assert!(!store.delete_key(mine, "b").await.expect("delete"), "there is none any more");
     assert_eq!(store.key_by_hash(&b.hash).await.expect("by hash"), None);

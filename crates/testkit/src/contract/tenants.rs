@@ -39,6 +39,7 @@ fn key_of(owner: OrganizationId) -> ApiKey {
         permissions: [].into(),
         created_at: Timestamp(1),
         expires_at: None,
+        last_used_at: None,
     }
 }
 

@@ -33,6 +33,7 @@ use mayfly_engine::Refusal;
 use tower::ServiceExt as _;
 
 use super::app::{App, Who};
+use super::counters::Class;
 use super::fault::{Answer, Fault, Origin};
 use super::gate::{self, Admitted, Peer};
 use super::older;
@@ -321,6 +322,7 @@ async fn answered(
     method: &Method,
     work: impl Future<Output = Answer<Response>>,
 ) -> Response {
+    let began = std::time::Instant::now();
     let response = match work.await {
         Ok(response) => response,
         Err(mut fault) => {
@@ -328,7 +330,7 @@ async fn answered(
             shape::answer(&fault, method, "/", app.now())
         }
     };
-    app.counters.answered(response.status());
+    app.counters.answered(Class::Preview, response.status(), began.elapsed());
     response.into_response()
 }
 

@@ -11,6 +11,7 @@ mod interpreter;
 mod listener;
 mod lists;
 mod lsp;
+mod metrics;
 mod network;
 mod previews;
 mod process;

@@ -95,6 +95,10 @@ async fn keys_have_the_shape_that_clients_read_and_show_themselves() {
     assert_eq!(edge.get("/api/api-keys/ci").await.json(), shown);
     assert_eq!(edge.get("/api/api-keys/none").await.fault().0, 404);
     assert_eq!(edge.call_as(value, "GET", "/api/api-keys/ci", "").await.fault().0, 403);
+    assert_eq!(shown["lastUsedAt"], Value::Null, "uses are written down together");
+    edge.app.engine.shutdown().await;
+    let used = edge.get("/api/api-keys/ci").await.json();
+    assert_eq!(used["lastUsedAt"], "2026-01-01T00:00:00.000Z");
     let expired = r#"{"name":"old","permissions":[],"expiresAt":"2026-01-01T00:10:00Z"}"#;
     let old = edge.call("POST", "/api/api-keys", expired).await.json();
     let old = old["value"].as_str().unwrap();

@@ -49,6 +49,49 @@ pub(super) fn detect(name: &str) -> Result<Detected> {
     Ok(choose(&mounts, &read("/proc/self/cgroup")?, name))
 }
 
+/// Deepest group below a mount that is looked into, and most groups that are looked at.
+const DEPTH: u32 = 6;
+const MOST: usize = 50_000;
+
+/// The groups of this name in all hierarchies, wherever a server made them. Nothing is made.
+pub(super) fn named(name: &str) -> Result<Vec<Hierarchy>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|error| Error::internal("failed to read /proc/self/mountinfo", error))?;
+    let mut found = Vec::new();
+    for mount in parse_mounts(&mounts) {
+        for path in below(&mount.point, name) {
+            let controllers = needed_of_v1(&mount, &[]);
+            // It may go at any moment.
+            found.extend(Hierarchy::open(mount.version, controllers, path).ok());
+        }
+    }
+    Ok(found)
+}
+
+/// Folders of this name below a mount; those of servers are not looked into.
+fn below(point: &Path, name: &str) -> Vec<PathBuf> {
+    let (mut found, mut seen) = (Vec::new(), 0);
+    let mut waiting = vec![(point.to_owned(), 0)];
+    while let Some((folder, depth)) = waiting.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            seen += 1;
+            if seen > MOST {
+                return found;
+            }
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if entry.file_name() == name {
+                found.push(entry.path());
+            } else if depth < DEPTH && !entry.file_name().to_string_lossy().starts_with("mayfly-") {
+                waiting.push((entry.path(), depth + 1));
+            }
+        }
+    }
+    found
+}
+
 /// Decides from the text of `/proc/self/mountinfo` and `/proc/self/cgroup`.
 pub(super) fn choose(mountinfo: &str, own: &str, name: &str) -> Detected {
     let mounts = parse_mounts(mountinfo);

@@ -151,6 +151,17 @@ impl Cgroups {
         Ok(Self { inner: Arc::new(Inner { hierarchies, used: true, absent }) })
     }
 
+    /// Those of another server by their name, wherever they are; nothing is made.
+    pub(super) fn of_other(name: &str) -> Result<Self> {
+        let hierarchies = detect::named(name)?;
+        Ok(Self { inner: Arc::new(Inner { hierarchies, used: true, absent: Vec::new() }) })
+    }
+
+    /// Whether any is there.
+    pub(super) fn are_there(&self) -> bool {
+        !self.inner.hierarchies.is_empty()
+    }
+
     /// None, for a server that may make no control groups: groups are names only, limits are not set, and
     /// what needs a controller is refused with `reason`.
     pub fn none(reason: &str) -> Self {

@@ -98,7 +98,13 @@ impl HostImage {
     /// `used` are the fingerprints of sandboxes that run, and the current one. Only for the one process
     /// that owns `layers_root`.
     pub fn sweep(layers_root: &Path, used: &BTreeSet<String>, keeper: &dyn Keeper) -> Result<()> {
+        Self::old(layers_root, used)?.iter().try_for_each(|folder| keeper.delete(folder))
+    }
+
+    /// What [`HostImage::sweep`] would delete.
+    pub fn old(layers_root: &Path, used: &BTreeSet<String>) -> Result<Vec<PathBuf>> {
         let own = unfinished_by(std::process::id());
+        let mut found = Vec::new();
         let entries =
             fs::read_dir(layers_root).map_err(|error| failed("read", layers_root, error))?;
         for entry in entries {
@@ -108,10 +114,10 @@ impl HostImage {
             let old = name.strip_prefix(PREFIX).is_some_and(|print| !used.contains(print));
             let left = name.starts_with(UNFINISHED) && !name.starts_with(&own);
             if old || left {
-                keeper.delete(&entry.path())?;
+                found.push(entry.path());
             }
         }
-        Ok(())
+        Ok(found)
     }
 }
 

@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 
 use mayfly_core::id::SandboxId;
 use mayfly_core::network::{AuditPage, NetworkPolicy};
-use mayfly_core::ports::runtime::{Layer, LayerState, Notice};
+use mayfly_core::ports::runtime::{Layer, LayerState, Notice, Traffic};
 use mayfly_core::{Error, Kind, Result};
 use mayfly_net::control::SandboxId as Key;
 use tokio::sync::mpsc;
@@ -228,6 +228,24 @@ impl Network {
         limit: usize,
     ) -> Result<AuditPage> {
         audit::read(&self.audit, &key(id), after, limit)
+    }
+
+    /// What all processes counted since they were started.
+    pub(super) fn traffic(&self) -> Result<Traffic> {
+        let mut sum = Traffic::default();
+        for shard in self.shards() {
+            let text = shard.counters()?;
+            let words: Vec<&str> = text.split(' ').collect();
+            let count = |name: &str| {
+                let pair = words.chunks_exact(2).find(|pair| pair[0] == name);
+                pair.and_then(|pair| pair[1].parse::<u64>().ok()).unwrap_or(0)
+            };
+            sum.connections += count("connections");
+            sum.allowed += count("allowed");
+            sum.denied += count("denied");
+            sum.audit_lost += count("audit-lost");
+        }
+        Ok(sum)
     }
 
     /// Lets go of the processes; those that hold no sandbox are ended.

@@ -211,6 +211,16 @@ impl Shard {
         pending.wait()
     }
 
+    /// Its counters, as it tells them; nothing where it was replaced meanwhile.
+    pub(super) fn counters(self: &Arc<Self>) -> Result<String> {
+        let pending = self.send(&mut self.lock(), &Request::Hello, None);
+        pending
+            .wait_for(|answer| {
+                Ok(answer.map(|answer| String::from_utf8_lossy(&answer.body).into_owned()))
+            })
+            .map(Option::unwrap_or_default)
+    }
+
     /// Lets go of the process, and ends it when it holds nothing.
     pub(super) fn close(&self) {
         let mut state = self.lock();
@@ -272,6 +282,11 @@ impl Drop for Pending {
 impl Pending {
     /// Waits until the process does as it was told.
     pub(super) fn wait(self) -> Result<()> {
+        self.wait_for(|answer| answer.map_or(Ok(()), verdict))
+    }
+
+    /// Reads the answer; there is none where another process was told everything anew.
+    fn wait_for<T>(self, read: impl Fn(Option<&Answer>) -> Result<T>) -> Result<T> {
         let silent = || {
             Error::new(
                 Kind::Unavailable,
@@ -286,11 +301,11 @@ impl Pending {
                 && state.round == self.round
                 && let Some(Some(answer)) = state.answers.get(&number)
             {
-                return verdict(answer);
+                return read(Some(answer));
             }
             // The new process was told everything that is noted, this included.
             if state.round != self.round && state.link.is_some() {
-                return Ok(());
+                return read(None);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || state.is_over {

@@ -134,6 +134,11 @@ fn enable_quota(root: &OwnedFd, counters: &std::path::Path) -> Result<QuotaMode>
 /// Makes the folder if needed, with mode 0755 whatever the umask, and opens it.
 fn folder(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     make_folder(parent, name, 0o755).map_err(failed("make a folder of the pool"))?;
+    folder_there(parent, name)
+}
+
+/// Opens a folder.
+fn folder_there(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
         .map_err(|error| failed("open a folder of the pool")(error.into()))
