@@ -67,6 +67,7 @@ pub(crate) fn fill(folder: &Path, count: u128) {
                 target: "us".to_owned(),
                 resources: Resources::DEFAULT,
                 network: NetworkPolicy::default(),
+                volumes: Vec::new(),
                 profile: Profile::Full,
                 state: State::Error,
                 desired: Desired::Stopped,
