@@ -25,7 +25,9 @@ fn a_sandbox_of_the_version_before_is_adopted_and_serves_exec_and_files() {
     // One that does not understand is replaced as one that does not answer.
     let networks = networks(&house);
     assert!(!networks.is_empty());
-    networks.iter().for_each(|pid| signal(*pid, "STOP"));
+    for pid in &networks {
+        signal(*pid, "STOP");
+    }
 
     let shown = house.json(&["sandbox", "show", "box"]);
     assert_eq!((&shown["state"], &shown["errorReason"]), (&"started".into(), &Value::Null));
