@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Error, FnArg, ItemFn, Result, ReturnType, parse2};
 
-use crate::arguments::{library, schema, text, texts};
+use crate::arguments::{library, schemas, text, texts};
 
 pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let keys = ["name", "description", "input_schema", "output_schema", "version"];
@@ -28,14 +28,7 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<Token
     let attributes = &function.attrs;
     let name = text(&found, "name").map_or_else(|| ident.to_string(), |text| text.value());
     let library = library();
-    let optional = |value: Option<syn::LitStr>| {
-        value.map_or_else(
-            || quote!(::core::option::Option::None),
-            |text| quote!(#library::serde_json::from_str(#text).ok()),
-        )
-    };
-    let input = optional(schema(&found, "input_schema")?);
-    let output = optional(schema(&found, "output_schema")?);
+    let schemas = schemas(&found, &library)?;
     let version = text(&found, "version").map(|text| text.value()).unwrap_or_default();
     let description = text(&found, "description").map(|text| quote!(#[doc = #text]));
     let ReturnType::Type(_, returns) = &function.sig.output else {
@@ -60,12 +53,7 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<Token
                 fn version(&self) -> ::std::string::String {
                     ::std::string::String::from(#version)
                 }
-                fn input_schema(&self) -> ::core::option::Option<#library::serde_json::Value> {
-                    #input
-                }
-                fn output_schema(&self) -> ::core::option::Option<#library::serde_json::Value> {
-                    #output
-                }
+                #schemas
                 async fn execute(
                     &self,
                     ctx: &#library::NodeCtx,

@@ -48,13 +48,33 @@ pub(crate) fn text(found: &[(String, LitStr)], key: &str) -> Option<LitStr> {
 }
 
 /// A schema, checked as far as it can be here: it is JSON, and an object or a boolean.
-pub(crate) fn schema(found: &[(String, LitStr)], key: &str) -> Result<Option<LitStr>> {
+fn schema(found: &[(String, LitStr)], key: &str) -> Result<Option<LitStr>> {
     let Some(text) = text(found, key) else { return Ok(None) };
     match serde_json::from_str::<serde_json::Value>(&text.value()) {
         Ok(serde_json::Value::Object(_) | serde_json::Value::Bool(_)) => Ok(Some(text)),
         Ok(_) => Err(Error::new(text.span(), format!("`{key}` must be a JSON Schema: an object"))),
         Err(error) => Err(Error::new(text.span(), format!("`{key}` is not JSON: {error}"))),
     }
+}
+
+/// The methods that give the schemas of `input_schema` and `output_schema`.
+pub(crate) fn schemas(found: &[(String, LitStr)], library: &TokenStream) -> Result<TokenStream> {
+    let optional = |value: Option<LitStr>| {
+        value.map_or_else(
+            || quote!(::core::option::Option::None),
+            |text| quote!(#library::serde_json::from_str(#text).ok()),
+        )
+    };
+    let input = optional(schema(found, "input_schema")?);
+    let output = optional(schema(found, "output_schema")?);
+    Ok(quote! {
+        fn input_schema(&self) -> ::core::option::Option<#library::serde_json::Value> {
+            #input
+        }
+        fn output_schema(&self) -> ::core::option::Option<#library::serde_json::Value> {
+            #output
+        }
+    })
 }
 
 #[cfg(test)]

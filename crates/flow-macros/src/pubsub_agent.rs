@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Error, FnArg, ItemFn, LitStr, Result, ReturnType, parse2};
 
-use crate::arguments::{library, schema, text, texts};
+use crate::arguments::{library, schemas, text, texts};
 
 const FORM: &str =
     "an agent is an `async fn(Message) -> Result<T>`, where `T` is `()` or what it publishes";
@@ -39,14 +39,7 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<Token
     let name = text(&found, "name").map_or_else(|| ident.to_string(), |text| text.value());
     let description = text(&found, "description").map(|text| text.value()).unwrap_or_default();
     let library = library();
-    let optional = |value: Option<LitStr>| {
-        value.map_or_else(
-            || quote!(::core::option::Option::None),
-            |text| quote!(#library::serde_json::from_str(#text).ok()),
-        )
-    };
-    let input = optional(schema(&found, "input_schema")?);
-    let output = optional(schema(&found, "output_schema")?);
+    let schemas = schemas(&found, &library)?;
     let (parameters, body) = (&function.sig.inputs, &function.block);
     let call = if takes_context { quote!(#ident(message, ctx)) } else { quote!(#ident(message)) };
     Ok(quote! {
@@ -68,12 +61,7 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<Token
                 fn publications(&self) -> ::std::vec::Vec<::std::string::String> {
                     ::std::vec![#(::std::string::String::from(#publications)),*]
                 }
-                fn input_schema(&self) -> ::core::option::Option<#library::serde_json::Value> {
-                    #input
-                }
-                fn output_schema(&self) -> ::core::option::Option<#library::serde_json::Value> {
-                    #output
-                }
+                #schemas
                 async fn process_message(
                     &mut self,
                     ctx: &#library::PubSubCtx,

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Error, FnArg, ItemFn, Result, ReturnType, Signature, Type, parse2};
 
-use crate::arguments::{library, schema, text, texts};
+use crate::arguments::{library, schemas, text, texts};
 
 const FORMS: &str = "a task agent is an `async fn(Task) -> Result<Value>` or an \
                      `async fn(Bytes, Arc<TaskContext>) -> Result<Bytes, AgentError>`";
@@ -24,14 +24,7 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<Token
     let description = text(&found, "description").map(|text| text.value()).unwrap_or_default();
     let document = text(&found, "description").map(|text| quote!(#[doc = #text]));
     let library = library();
-    let optional = |value: Option<syn::LitStr>| {
-        value.map_or_else(
-            || quote!(::core::option::Option::None),
-            |text| quote!(#library::serde_json::from_str(#text).ok()),
-        )
-    };
-    let input = optional(schema(&found, "input_schema")?);
-    let output = optional(schema(&found, "output_schema")?);
+    let schemas = schemas(&found, &library)?;
     let call = if signature.inputs.len() == 1 {
         quote! {
             let value = #ident(::core::clone::Clone::clone(ctx.task()))
@@ -64,12 +57,7 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> Result<Token
                 fn description(&self) -> ::std::string::String {
                     ::std::string::String::from(#description)
                 }
-                fn input_schema(&self) -> ::core::option::Option<#library::serde_json::Value> {
-                    #input
-                }
-                fn output_schema(&self) -> ::core::option::Option<#library::serde_json::Value> {
-                    #output
-                }
+                #schemas
                 async fn execute(
                     &self,
                     input: #library::bytes::Bytes,
