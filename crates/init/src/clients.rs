@@ -17,6 +17,8 @@ use crate::sys::{self, READABLE, WRITABLE, Watch};
 /// Clients at once: one of each command, two of all that stays (a server follows each of them once for all its
 /// readers, and once more for a pipe), and some that ask. One without a command costs only its descriptor.
 const MAX_CLIENTS: usize = MAX_COMMANDS + 2 * stay::MAX_STAYING + 64;
+/// Commands that may be waiting for a quiet moment, in which their logs are written.
+const UNWRITTEN: usize = 64;
 
 pub(crate) struct Client {
     pub(crate) socket: OwnedFd,
@@ -252,8 +254,16 @@ impl Supervisor {
     }
 
     pub(crate) fn free_slot(&mut self) -> Option<usize> {
-        if let Some(index) = self.commands.iter().position(Option::is_none) {
+        let free = |slots: &[Option<Command>]| slots.iter().position(Option::is_none);
+        if let Some(index) = free(&self.commands) {
             return Some(index);
+        }
+        if self.commands.len() >= UNWRITTEN {
+            // Callers without a pause leave no quiet moment, in which logs are written and ended commands let go.
+            self.flush_logs();
+            if let Some(index) = free(&self.commands) {
+                return Some(index);
+            }
         }
         (self.commands.len() < MAX_COMMANDS).then(|| {
             self.commands.push(None);

@@ -231,6 +231,11 @@ impl<'a> Reader<'a> {
         self.take(1).map(|bytes| bytes[0])
     }
 
+    /// A byte that says no (0) or yes (1), and nothing else.
+    pub fn flag(&mut self) -> Option<bool> {
+        self.u8().filter(|byte| *byte < 2).map(|byte| byte == 1)
+    }
+
     /// A `u32`.
     pub fn u32(&mut self) -> Option<u32> {
         self.take(4)?.try_into().ok().map(u32::from_le_bytes)
@@ -320,8 +325,8 @@ impl Hello {
             stage: reader.bytes()?.to_vec(),
             filter: reader.bytes()?.to_vec(),
             capabilities: reader.u64()?,
-            allow_setuid: reader.u8()? != 0,
-            rootless: reader.u8()? != 0,
+            allow_setuid: reader.flag()?,
+            rootless: reader.flag()?,
             weakened: reader.u32()?,
         })
     }
@@ -527,7 +532,7 @@ impl Run {
             env: reader.list()?.into_iter().map(<[u8]>::to_vec).collect(),
             title: reader.bytes()?.to_vec(),
             started_at: reader.u64()?,
-            input: reader.u8()? != 0,
+            input: reader.flag()?,
         })
     }
 }

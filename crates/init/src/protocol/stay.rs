@@ -84,7 +84,7 @@ impl Start {
         Some(Self {
             run: Run::decode(reader.bytes()?)?,
             others: reader.list()?.into_iter().map(<[u8]>::to_vec).collect(),
-            login: reader.u8()? != 0,
+            login: reader.flag()?,
             kind: reader.u8()?,
             columns: reader.u32()?.try_into().ok()?,
             rows: reader.u32()?.try_into().ok()?,

@@ -39,7 +39,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Vec<Volume>> {
             folder: reader.bytes()?.to_vec(),
             subpath: reader.bytes()?.to_vec(),
             target: reader.bytes()?.to_vec(),
-            read_only: reader.u8()? != 0,
+            read_only: reader.flag()?,
         });
     }
     Some(volumes)
