@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::house::{House, alive, signal, wait_until};
+use crate::house::{House, alive, network_processes, signal, wait_until};
 
 #[test]
 fn df_tells_what_takes_room_with_a_server_and_what_is_not_known_without_one() {
@@ -174,14 +174,6 @@ impl Left {
     }
 
     fn network(&self) -> Vec<i32> {
-        let audit = self.data.join("audit");
-        let audit = audit.to_str().unwrap();
-        let pids = std::fs::read_dir("/proc").unwrap().flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.split('\0').any(|part| part == audit))
-        })
-        .collect()
+        network_processes(&self.data)
     }
 }

@@ -131,6 +131,18 @@ pub(crate) fn alive(pid: i32) -> bool {
     !stat.is_empty() && (threads > 1 || !stat.contains(") Z "))
 }
 
+/// The network processes of a data directory's servers: they name the folder of their audit.
+pub(crate) fn network_processes(data: &Path) -> Vec<i32> {
+    let audit = data.join("audit").display().to_string();
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.split('\0').any(|part| part == audit))
+    })
+    .collect()
+}
+
 pub(crate) fn wait_until(mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::house::{House, alive, signal, wait_until};
+use crate::house::{House, alive, network_processes, signal, wait_until};
 
 #[test]
 fn a_sandbox_of_the_version_before_is_adopted_and_serves_exec_and_files() {
@@ -23,7 +23,7 @@ fn a_sandbox_of_the_version_before_is_adopted_and_serves_exec_and_files() {
     older.ok(&house, &reach);
     kill_server(&house);
     // One that does not understand is replaced as one that does not answer.
-    let networks = networks(&house);
+    let networks = network_processes(&house.data());
     assert!(!networks.is_empty());
     for pid in &networks {
         signal(*pid, "STOP");
@@ -83,18 +83,6 @@ fn one_that_is_older_than_that_is_refused_and_its_record_says_what_to_do() {
 
 /// Tries to reach an address that is nobody's; whether it was let through stands in the audit.
 const REACH: &str = "timeout 5 bash -c '< /dev/tcp/192.0.2.1/80'; true";
-
-/// The network processes of its server: they name the folder of their audit.
-fn networks(house: &House) -> Vec<i32> {
-    let audit = house.data().join("audit").display().to_string();
-    let pids = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|line| line.split('\0').any(|part| part == audit))
-    })
-    .collect()
-}
 
 fn kill_server(house: &House) {
     let server = house.server().unwrap();

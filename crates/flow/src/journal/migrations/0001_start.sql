@@ -111,32 +111,6 @@ CREATE TABLE schedules (
     last_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE tasks (
-    task_id INTEGER PRIMARY KEY,
-    status TEXT NOT NULL,
-    agent_type TEXT NOT NULL,
-    priority INTEGER NOT NULL DEFAULT 0,
-    payload BLOB,
-    lease_expires_at INTEGER,
-    version INTEGER NOT NULL DEFAULT 0,
-    task_type TEXT NOT NULL DEFAULT 'task',
-    description TEXT NOT NULL DEFAULT '',
-    durability TEXT NOT NULL DEFAULT 'best_effort',
-    timeout_ms INTEGER,
-    max_retries INTEGER NOT NULL DEFAULT 3,
-    retries INTEGER NOT NULL DEFAULT 0,
-    run_at INTEGER,
-    result BLOB,
-    status_reason TEXT,
-    parent INTEGER,
-    owner TEXT,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
-) STRICT;
-CREATE INDEX tasks_ready ON tasks (agent_type, priority DESC, task_id) WHERE status = 'ready';
-CREATE INDEX tasks_unfinished ON tasks (status)
-    WHERE status IN ('pending', 'blocked', 'running', 'paused');
-
 CREATE TABLE task_dependencies (
     task_id INTEGER NOT NULL,
     depends_on_task_id INTEGER NOT NULL,
@@ -144,15 +118,6 @@ CREATE TABLE task_dependencies (
     CHECK (task_id <> depends_on_task_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX task_dependents ON task_dependencies (depends_on_task_id);
-
-CREATE TABLE shared_state (
-    scope TEXT NOT NULL,
-    key TEXT NOT NULL,
-    value BLOB NOT NULL,
-    version INTEGER NOT NULL,
-    ttl INTEGER,
-    PRIMARY KEY (scope, key)
-) STRICT, WITHOUT ROWID;
 
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY,
@@ -162,25 +127,3 @@ CREATE TABLE outbox (
     processed_at INTEGER
 ) STRICT;
 CREATE INDEX outbox_open ON outbox (id) WHERE processed = 0;
-
-CREATE TABLE messages (
-    id INTEGER PRIMARY KEY,
-    channel TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    message_id TEXT NOT NULL,
-    source TEXT NOT NULL,
-    key TEXT,
-    task_id INTEGER,
-    payload TEXT NOT NULL,
-    created_at INTEGER NOT NULL
-) STRICT;
-CREATE UNIQUE INDEX messages_order ON messages (channel, seq);
-CREATE UNIQUE INDEX messages_once ON messages (channel, message_id);
-
-CREATE TABLE message_cursors (
-    subscriber TEXT NOT NULL,
-    channel TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (subscriber, channel)
-) STRICT, WITHOUT ROWID;

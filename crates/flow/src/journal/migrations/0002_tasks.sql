@@ -1,7 +1,3 @@
--- Tasks as workers need them. Nothing was written to the former tables.
-DROP TABLE tasks;
-DROP TABLE shared_state;
-
 -- A task's row is its state. Small columns stand before the bytes, which may be large.
 CREATE TABLE tasks (
     task_id INTEGER PRIMARY KEY,

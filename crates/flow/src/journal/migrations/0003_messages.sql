@@ -1,7 +1,4 @@
--- Durable channels. Nothing was stored in the tables that these replace.
-DROP TABLE messages;
-DROP TABLE message_cursors;
-
+-- Durable channels.
 CREATE TABLE message_channels (
     id INTEGER PRIMARY KEY,
     channel TEXT NOT NULL UNIQUE,
